@@ -1,0 +1,58 @@
+/*
+ * The options of the top level and the list of all kinds of section.
+ */
+#ifndef GATEWAY_SETTINGS_H
+#define GATEWAY_SETTINGS_H
+
+#include "base/option.h"
+
+#define TOP_OPTIONS(ROW, o)						\
+	ROW(o, hostname, string, NULL, NULL, NULL,			\
+	    "Our name: in the greeting, in EHLO and in Received fields. "	\
+	    "Default: the machine's full name.")			\
+	ROW(o, relay_domains, table, NULL, NULL, NULL,			\
+	    "Domains that we accept mail for from anybody.")		\
+	ROW(o, trusted_networks, table, "127.0.0.0/8, ::1", NULL, NULL,	\
+	    "Networks whose clients may relay to anywhere.")		\
+	ROW(o, message_size_limit, size, "50M", "1K", "2G",		\
+	    "The largest message accepted, announced by SIZE.")		\
+	ROW(o, spool_directory, string, LOCALSTATEDIR "/spool/millgate", \
+	    NULL, NULL, "Where messages wait for delivery.")		\
+	ROW(o, state_directory, string, LOCALSTATEDIR "/lib/millgate",	\
+	    NULL, NULL, "Where the embedded store and the history are.")	\
+	ROW(o, run_directory, string, "/run/millgate", NULL, NULL,	\
+	    "Where the control socket and the process id file are.")	\
+	ROW(o, gateways, number, "0", "0", "64",			\
+	    "Gateway processes; 0: one for each processor.")		\
+	ROW(o, memory_limit, size, "128K", "4K", "1G",			\
+	    "A message arriving is kept in memory up to this size, then "	\
+	    "in a temporary file.")					\
+	ROW(o, minimum_free, size, "64M", "0", "1T",			\
+	    "Mail is refused (452) while the spool's disk has less room.") \
+	ROW(o, tls_certificate, file, NULL, NULL, NULL,			\
+	    "PEM file: our certificate and its chain; turns STARTTLS on.") \
+	ROW(o, tls_key, file, NULL, NULL, NULL,				\
+	    "PEM file: the private key of tls_certificate.")		\
+	ROW(o, dns_forwarders, strings, NULL, NULL, NULL,		\
+	    "DNS servers, as address or address@port; none: those of "	\
+	    "/etc/resolv.conf; { recursion }: ask the authorities.")	\
+	ROW(o, dns_stubs, strings, NULL, NULL, NULL,			\
+	    "zone=address@port: asked there instead.")			\
+	ROW(o, dns_trust_anchor, string, NULL, NULL, NULL,		\
+	    "File of the root's keys; turns DNSSEC validation on.")	\
+	ROW(o, dns_timeout, duration, "5s", "100ms", "1m",		\
+	    "How long one DNS question may take.")			\
+	ROW(o, log_target, choice, "syslog", "stderr|syslog", NULL,	\
+	    "Where log lines go.")					\
+	ROW(o, log_format, choice, "text", "text|json", NULL,		\
+	    "The shape of log lines.")					\
+	ROW(o, log_level, choice, "info", "error|warn|info|debug", NULL, \
+	    "The least important lines that are logged.")
+
+struct top_options { TOP_OPTIONS(OPTION_FIELD, top_options) };
+
+/* All kinds of section that the configuration may hold. */
+extern const struct section_kind *const settings_kinds[];
+extern const size_t settings_kind_count;
+
+#endif
