@@ -37,12 +37,15 @@ void unit_register(struct unit_suite *);
 		unit_register(&suite_##suite_name);			\
 	}
 
-/* For tables of cases: says which case failed. */
+/* For tables of cases: says which case failed.  Evaluates condition once. */
 #define CASE_ASSERT(case_name, condition) do {				\
-	if (!(condition))						\
+	int case_holds = (condition) ? 1 : 0;				\
+									\
+	if (!case_holds)						\
 		fprintf(stderr, "\n%s:%d: case \"%s\"", __FILE__,	\
 		    __LINE__, (case_name));				\
-	CU_ASSERT(condition);						\
+	CU_assertImplementation(case_holds, __LINE__, #condition,	\
+	    __FILE__, "", CU_FALSE);					\
 } while (0)
 
 #endif
