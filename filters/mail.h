@@ -74,7 +74,10 @@ struct body;
 struct body *body_new(size_t memory_limit, const char *temporary_directory);
 void body_free(struct body **);
 
-/* 0, or -1 with errno (disk full, too many files). */
+/*
+ * 0, or -1 with errno (disk full, too many files); then the body is cut and
+ * takes no more.
+ */
 int body_append(struct body *, const void *bytes, size_t len);
 size_t body_size(const struct body *);
 
@@ -87,7 +90,10 @@ ssize_t body_read(const struct body *, size_t offset, char *scratch,
     const char **bytes);
 #define BODY_READ_MAX 65536
 
-/* The body as slices for a writer; array in the arena. */
+/*
+ * The body as slices for a writer; array in the arena.  Good until more is
+ * appended.
+ */
 struct slice *body_slices(const struct body *, struct arena *, size_t *count);
 
 /* How far the message has come; grows only.  Readers wait on mail->progress. */
@@ -108,6 +114,10 @@ struct mail {
 	int64_t deadline;		/* for the whole message (task.h) */
 };
 
+/*
+ * A message that begins now: its id and time are set, the sender is "", the
+ * body empty, the deadline never, no trace.
+ */
 struct mail *mail_new(struct session *, size_t body_memory_limit,
     const char *temporary_directory);
 void mail_free(struct mail **);
@@ -121,12 +131,16 @@ void mail_free(struct mail **);
 size_t headers_parse(struct headers *, struct arena *, const char *bytes,
     size_t len);
 
-/* Name as a string and value without its CRLF, both in the arena. */
+/*
+ * Name as a string, and value without its last CRLF, both in the arena.  The
+ * value is all that is behind the colon, a first space too; unfold takes the
+ * CRLFs of folds out, and white space at both ends.  NULs become spaces.
+ */
 const char *header_name(const struct header *, struct arena *);
 const char *header_value(const struct header *, struct arena *, bool unfold);
 bool header_is(const struct header *, const char *name);
 
-/* The nth (from 1) field of that name, hidden ones left out; or NULL. */
+/* The nth (from 1; 0 is 1) field of that name but hidden ones; or NULL. */
 struct header *headers_find(const struct headers *, const char *name,
     size_t nth);
 
@@ -134,7 +148,8 @@ struct header *headers_find(const struct headers *, const char *name,
  * Adds a field; the value may hold LF or CRLF folds, which become CRLF; a line
  * break without white space behind it becomes a fold, CR and NUL a space, so
  * that no value can begin another field.  lead: put a space behind the colon.
- * before NULL: at the end.
+ * before NULL: at the end.  Lines of more than 998 octets are folded, folds of
+ * white space only dropped.  NULL: the name is none (RFC 5322, 3.6.8).
  */
 struct header *headers_add(struct headers *, struct arena *,
     struct header *before, const char *name, const char *value, bool lead);

@@ -1,0 +1,137 @@
+/* The envelope: ids, recipients, addresses (RFC 5321, 2.3.11 and 2.4). */
+#include "filters/envelope.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+
+/* 55 bits hold microseconds until the year 3111, 25 bits any process id. */
+#define ID_TIME_LETTERS 11
+#define ID_PROCESS_LETTERS 5
+
+_Static_assert(ID_TIME_LETTERS + ID_PROCESS_LETTERS < ENVELOPE_ID_SIZE,
+    "an id fits");
+
+static pid_t process;
+
+static void
+process_forked(void)
+{
+	process = getpid();
+}
+
+static void
+process_first(void)
+{
+	process_forked();
+	pthread_atfork(NULL, NULL, process_forked);
+}
+
+/* In ASCII order, without I, L, O and U, which are misread and misheard. */
+static void
+put_base32(char *at, int letters, uint64_t value)
+{
+	static const char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+	while (letters-- > 0) {
+		at[letters] = alphabet[value % 32];
+		value /= 32;
+	}
+}
+
+/* Never the same microsecond twice, even if the clock is set back. */
+static int64_t
+next_microsecond(void)
+{
+	static _Atomic int64_t last;
+	struct timespec now;
+	int64_t before, next;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	before = atomic_load(&last);
+	do {
+		next = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+		if (next <= before)
+			next = before + 1;
+	} while (!atomic_compare_exchange_weak(&last, &before, next));
+	return next;
+}
+
+void
+envelope_id_make(char id[ENVELOPE_ID_SIZE])
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	/* getpid() is a system call, so ask once, and again after a fork. */
+	pthread_once(&once, process_first);
+	put_base32(id, ID_TIME_LETTERS, (uint64_t)next_microsecond());
+	put_base32(id + ID_TIME_LETTERS, ID_PROCESS_LETTERS,
+	    (uint64_t)process);
+	id[ID_TIME_LETTERS + ID_PROCESS_LETTERS] = '\0';
+}
+
+struct recipient *
+envelope_add_recipient(struct envelope *envelope, struct arena *arena,
+    const char *address)
+{
+	struct recipient *recipient, **end = &envelope->recipients;
+
+	while (*end != NULL)
+		end = &(*end)->next;
+	recipient = arena_alloc(arena, sizeof(*recipient));
+	recipient->address = arena_strdup(arena, address);
+	*end = recipient;
+	return recipient;
+}
+
+size_t
+envelope_delete_recipient(struct envelope *envelope, const char *address)
+{
+	struct recipient **at = &envelope->recipients;
+	size_t deleted = 0;
+
+	while (*at != NULL) {
+		if (address_equal((*at)->address, address)) {
+			*at = (*at)->next;
+			deleted++;
+		} else
+			at = &(*at)->next;
+	}
+	return deleted;
+}
+
+size_t
+envelope_count(const struct envelope *envelope)
+{
+	size_t count = 0;
+
+	for (const struct recipient *r = envelope->recipients; r != NULL;
+	    r = r->next)
+		count++;
+	return count;
+}
+
+bool
+address_equal(const char *a, const char *b)
+{
+	const char *a_at = strrchr(a, '@'), *b_at = strrchr(b, '@');
+
+	if (a_at == NULL || b_at == NULL)
+		return strcmp(a, b) == 0;
+	if (a_at - a != b_at - b || memcmp(a, b, (size_t)(a_at - a)) != 0)
+		return false;
+	return strcasecmp(a_at, b_at) == 0;
+}
+
+const char *
+address_domain(const char *address)
+{
+	const char *at = strrchr(address, '@');
+
+	return at == NULL ? NULL : at + 1;
+}
