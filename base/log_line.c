@@ -204,7 +204,9 @@ json_quoted(struct log_line *line, const char *value)
 	put_reserved(line, '"');
 	while (*p != '\0') {
 		n = plain_run(p, "\"\\");
-		if (n > 0 && line->len <= LIMIT && n <= LIMIT - line->len) {
+		if (line->len < LIMIT && n > LIMIT - line->len)
+			n = LIMIT - line->len;
+		if (n > 0 && line->len < LIMIT) {
 			log_line_put(line, (const char *)p, n);
 			p += n;
 			continue;
