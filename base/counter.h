@@ -48,6 +48,13 @@ struct counter *counter_get(const char *name, const char *labels);
 void counter_add(struct counter *, int64_t);
 int64_t counter_value(const struct counter *);
 
+/*
+ * Appends name="value" to labels, escaped, behind a comma if something stands
+ * there: for values that are not known to be plain.  What is too long is cut.
+ */
+void counter_label(char *labels, size_t size, const char *name,
+    const char *value);
+
 /* Time in seconds, buckets from 100 µs to 300 s. */
 struct histogram *histogram_get(const char *name, const char *labels);
 void histogram_observe(struct histogram *, int64_t microseconds);
