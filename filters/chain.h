@@ -15,9 +15,12 @@ struct chain_plan;
  * The filters of a listener by name: a section kind ("spf") or the title of a
  * titled one (a milter).  Sets up instances once per process, shared among
  * plans.  NULL: *why names the filter.
+ *
+ * An isolated filter is reached as a milter at <host_directory>/host-<title>
+ * .sock; with NULL for the directory it runs here, as in its own host.
  */
-struct chain_plan *chain_plan_new(const struct conf *, const char *const *names,
-    const char **why);
+struct chain_plan *chain_plan_new(const struct conf *,
+    const char *host_directory, const char *const *names, const char **why);
 void chain_plan_free(struct chain_plan **);
 
 /* All filters that exist, NULL-ended; each kind's options are in the conf. */

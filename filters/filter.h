@@ -80,7 +80,12 @@ enum filter_trait {
 	 * Runs in a task of its own from MAIL on, beside the others; its events
 	 * are mail, eoh, body and eom.
 	 */
-	FILTER_LOOKS = 1
+	FILTER_LOOKS = 1,
+	/*
+	 * Holds secrets: runs in a filter host of its own, and the gateway
+	 * reaches it there as a milter.
+	 */
+	FILTER_ISOLATED = 2
 };
 
 struct filter {
@@ -99,6 +104,10 @@ struct filter {
 	struct verdict (*mail)(struct filter_run *);
 	struct verdict (*rcpt)(struct filter_run *, struct recipient *);
 	struct verdict (*data)(struct filter_run *);
+	/* A recipient that was refused without asking; an unknown command. */
+	void (*rcpt_refused)(struct filter_run *, struct recipient *, int code,
+	    const char *text);
+	struct verdict (*unknown)(struct filter_run *, const char *line);
 	struct verdict (*eoh)(struct filter_run *);
 	struct verdict (*body)(struct filter_run *, const char *bytes,
 	    size_t len);
