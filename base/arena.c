@@ -13,21 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define ARENA_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ARENA_ASAN 1
-#endif
-#endif
-
-#ifdef ARENA_ASAN
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(start, len)	((void)(start), (void)(len))
-#define ASAN_UNPOISON_MEMORY_REGION(start, len)	((void)(start), (void)(len))
-#endif
+#include "base/sanitize.h"
 
 #define ALIGNMENT	_Alignof(max_align_t)
 #define FIRST_SIZE	2048

@@ -59,6 +59,13 @@ void task_detach(const char *name, task_f *, void *argument);
  */
 int task_join(struct task **, int64_t deadline);
 
+/*
+ * Cancels the task, waits until it has ended whatever happens to the caller,
+ * frees it and clears the pointer: for those who must not leave before their
+ * task does, cancelled or not.  NULL is fine.
+ */
+void task_reap(struct task **);
+
 /* Makes the present wait of that task and all its later ones fail: ECANCELED. */
 void task_cancel(struct task *);
 
@@ -80,8 +87,10 @@ void task_yield(void);
  */
 struct task_fd {
 	int fd;
-	struct event *event;
-	bool readable, writable;
+	struct event *read_event;
+	struct event *write_event;	/* made when a task first waits */
+	bool readable, writable;	/* news since the last wait */
+	bool hangup;			/* the peer will send no more */
 	struct task *reader, *writer;
 };
 
