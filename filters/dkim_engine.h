@@ -1,0 +1,81 @@
+/*
+ * DKIM (RFC 6376) on libopendkim, behind an interface so small that another
+ * engine can take its place.  It never asks DNS: it names the keys that it
+ * needs, and the caller gives them any time before the end of the message.
+ */
+#ifndef FILTERS_DKIM_ENGINE_H
+#define FILTERS_DKIM_ENGINE_H
+
+#include <stddef.h>
+
+#include "filters/dkim_signature.h"
+
+struct arena;
+struct headers;
+struct dkim_engine;
+struct dkim_verifier;
+struct dkim_signer;
+struct dkim_signing;
+
+/* --- verifying --- */
+
+/* For any number of messages; the rules are copied.  NULL: *why. */
+struct dkim_engine *dkim_engine_new(const struct dkim_rules *,
+    const char **why);
+void dkim_engine_free(struct dkim_engine **);
+
+/*
+ * Begins a message at the end of its header; id is for errors.  Reads the
+ * fields now and keeps no pointer to them.
+ */
+struct dkim_verifier *dkim_verifier_new(struct dkim_engine *, struct arena *,
+    const struct headers *, const char *id);
+void dkim_verifier_free(struct dkim_verifier **);
+
+/*
+ * The signatures in order of their fields.  One whose result is NULL needs its
+ * key: the TXT record of <selector>._domainkey.<domain>.
+ */
+struct dkim_signature *dkim_verifier_signatures(struct dkim_verifier *,
+    size_t *count);
+
+/* Gives a signature's key record.  If there is none, set its result instead. */
+void dkim_verifier_key(struct dkim_verifier *, struct dkim_signature *,
+    const char *record, size_t len);
+
+void dkim_verifier_body(struct dkim_verifier *, const char *bytes, size_t len);
+
+/* Gives every signature its result; those without a key get temperror. */
+void dkim_verifier_eom(struct dkim_verifier *);
+
+/* --- signing --- */
+
+struct dkim_signer_settings {
+	const char *key;		/* PEM */
+	size_t key_len;
+	const char *selector;
+	const char *const *fields;	/* sign those that are there; NULL-ended */
+	const char *const *oversign;	/* and one more of these */
+	bool relaxed_header, relaxed_body;
+	int64_t expire;			/* seconds; 0: never */
+};
+
+/* Strings and key are copied.  NULL: *why. */
+struct dkim_signer *dkim_signer_new(const struct dkim_signer_settings *,
+    const char **why);
+void dkim_signer_free(struct dkim_signer **);
+
+/* Begins a message with its header; NULL: *why. */
+struct dkim_signing *dkim_signing_new(struct dkim_signer *, struct arena *,
+    const struct headers *, const char *domain, const char *id,
+    const char **why);
+void dkim_signing_body(struct dkim_signing *, const char *bytes, size_t len);
+
+/*
+ * The value of the DKIM-Signature field, folded with CRLF TAB, in the arena.
+ * NULL: *why.
+ */
+const char *dkim_signing_eom(struct dkim_signing *, const char **why);
+void dkim_signing_free(struct dkim_signing **);
+
+#endif
