@@ -1,0 +1,28 @@
+/*
+ * The policy service as a whole: its options and kinds of section, and the
+ * check of what they say together.
+ */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+
+#include "base/option.h"
+
+struct buf;
+struct conf;
+
+#define POLICY_OPTIONS(ROW, o)						\
+	ROW(o, listen, strings, NULL, NULL, NULL,			\
+	    "Addresses where other MTAs may ask, by Postfix's policy "	\
+	    "delegation protocol; none: only our own gateways do.")	\
+	ROW(o, max_clients, number, "4000", "1", "100000",		\
+	    "Connections at a time.")
+
+struct policy_options { POLICY_OPTIONS(OPTION_FIELD, policy_options) };
+
+/* The kinds of section of this folder, NULL-ended. */
+extern const struct section_kind *const policy_kinds[];
+
+/* Errors between options, added to errors. */
+void policy_check(const struct conf *, struct buf *errors);
+
+#endif
