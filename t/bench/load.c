@@ -1,0 +1,230 @@
+/*
+ * load: sends messages by SMTP over many sessions at once and prints how fast
+ * they were accepted.  Each session speaks as an MTA does: it pipelines MAIL,
+ * RCPT and DATA, and sends many messages over one connection.
+ *
+ *	load -p port [-s sessions] [-m messages] [-l bytes] [-c per connection]
+ *	     [-i] (open idle sessions, print "ready", wait for input)
+ *	     [-w milliseconds between messages of a session]
+ *
+ * Prints name=value pairs: start and end in seconds of the monotonic clock,
+ * messages accepted and failed, latencies of a transaction in microseconds.
+ */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/io.h"
+#include "base/task.h"
+
+#define LINE_MAX_LEN 4096
+#define WAIT_MS 120000
+
+static struct {
+	int port, sessions, messages, length, per_connection, pause_ms;
+	int idle;
+} options = { .sessions = 10, .messages = 1000, .length = 5120,
+	.per_connection = 100 };
+
+static struct buf content = BUF_INIT;
+static int started, failed;
+static uint32_t *latency_us;
+static int accepted;
+static double first_start, last_end;
+
+static double
+now_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Reads one reply; its code, or -1. */
+static int
+read_reply(struct io *io)
+{
+	const char *line;
+	size_t len;
+
+	do {
+		if (io_read_line(io, LINE_MAX_LEN, &line, &len,
+		    task_deadline(WAIT_MS)) != 1 || len < 4)
+			return -1;
+	} while (line[3] == '-');
+	return atoi(line);
+}
+
+static struct io *
+open_session(void)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)options.port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	const char *why;
+	struct io *io;
+
+	io = io_connect((const struct sockaddr *)&to, sizeof(to), NULL, 0,
+	    task_deadline(WAIT_MS), &why);
+	if (io == NULL)
+		return NULL;
+	if (read_reply(io) == 220) {
+		io_puts(io, "EHLO load.test\r\n");
+		if (io_flush(io, task_deadline(WAIT_MS)) == 0 &&
+		    read_reply(io) == 250)
+			return io;
+	}
+	io_free(&io);
+	return NULL;
+}
+
+/* One transaction; whether it was accepted. */
+static bool
+send_message(struct io *io)
+{
+	struct iovec bytes = { content.data, content.len };
+	bool ok;
+
+	io_puts(io, "MAIL FROM:<load@sender.test>\r\n"
+	    "RCPT TO:<sink@example.test>\r\nDATA\r\n");
+	if (io_flush(io, task_deadline(WAIT_MS)) != 0)
+		return false;
+	ok = read_reply(io) == 250;
+	ok = read_reply(io) == 250 && ok;
+	ok = read_reply(io) == 354 && ok;
+	if (!ok || io_writev(io, &bytes, 1, task_deadline(WAIT_MS)) != 0)
+		return false;
+	return read_reply(io) == 250;
+}
+
+static void
+run_session(void *argument)
+{
+	struct io *io = NULL;
+	double begin;
+	int sent = 0;
+
+	(void)argument;
+	while (started < options.messages) {
+		started++;
+		if (io == NULL && (io = open_session()) == NULL) {
+			failed++;
+			continue;
+		}
+		begin = now_seconds();
+		if (!send_message(io)) {
+			failed++;
+			io_free(&io);
+			continue;
+		}
+		last_end = now_seconds();
+		latency_us[accepted++] = (uint32_t)((last_end - begin) * 1e6);
+		if (++sent % options.per_connection == 0) {
+			io_puts(io, "QUIT\r\n");
+			io_flush(io, task_deadline(WAIT_MS));
+			io_free(&io);
+		}
+		if (options.pause_ms > 0)
+			task_sleep(options.pause_ms);
+	}
+	io_free(&io);
+}
+
+/* Opens sessions that do nothing; they last until standard input ends. */
+static void
+run_idle(void *argument)
+{
+	struct io **ios = calloc((size_t)options.sessions, sizeof(*ios));
+	int opened = 0;
+	char byte;
+
+	(void)argument;
+	for (int i = 0; ios != NULL && i < options.sessions; i++)
+		if ((ios[i] = open_session()) != NULL)
+			opened++;
+	printf("opened=%d\n", opened);
+	fflush(stdout);
+	if (read(STDIN_FILENO, &byte, 1) < 0)
+		fprintf(stderr, "load: %s\n", strerror(errno));
+	for (int i = 0; ios != NULL && i < options.sessions; i++)
+		io_free(&ios[i]);
+	free(ios);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+static void
+print_result(void)
+{
+	qsort(latency_us, (size_t)accepted, sizeof(*latency_us), compare);
+	printf("start=%.6f end=%.6f accepted=%d failed=%d p50=%" PRIu32
+	    " p99=%" PRIu32 "\n", first_start, last_end, accepted, failed,
+	    accepted > 0 ? latency_us[accepted / 2] : 0,
+	    accepted > 0 ? latency_us[accepted * 99 / 100] : 0);
+}
+
+static void
+make_content(void)
+{
+	buf_puts(&content, "From: Load <load@sender.test>\r\n"
+	    "To: Sink <sink@example.test>\r\nSubject: load\r\n"
+	    "Date: Tue, 24 Nov 2026 03:00:00 +0000\r\n"
+	    "Message-ID: <load@sender.test>\r\n\r\n");
+	while (content.len < (size_t)options.length)
+		buf_puts(&content, "The quick brown fox jumps over the lazy "
+		    "dog, and nobody wonders why.\r\n");
+	buf_puts(&content, ".\r\n");
+}
+
+int
+main(int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "p:s:m:l:c:w:i")) != -1) {
+		switch (option) {
+		case 'p': options.port = atoi(optarg); break;
+		case 's': options.sessions = atoi(optarg); break;
+		case 'm': options.messages = atoi(optarg); break;
+		case 'l': options.length = atoi(optarg); break;
+		case 'c': options.per_connection = atoi(optarg); break;
+		case 'w': options.pause_ms = atoi(optarg); break;
+		case 'i': options.idle = 1; break;
+		default: return 64;
+		}
+	}
+	signal(SIGPIPE, SIG_IGN);
+	latency_us = calloc((size_t)options.messages + 1, sizeof(*latency_us));
+	if (latency_us == NULL)
+		return 71;
+	make_content();
+	task_init();
+	first_start = now_seconds();
+	if (options.idle)
+		task_detach("idle", run_idle, NULL);
+	for (int i = 0; !options.idle && i < options.sessions; i++)
+		task_detach("session", run_session, NULL);
+	task_loop();
+	if (!options.idle)
+		print_result();
+	task_shutdown();
+	buf_release(&content);
+	free(latency_us);
+	return failed != 0;
+}
