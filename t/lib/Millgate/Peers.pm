@@ -1,0 +1,276 @@
+package Millgate::Peers;
+
+# The real daemons that tests talk to, each on loopback in the test's directory.
+# Every function returns a hash reference with at least a pid, or an object that
+# stops what it started when the test ends.
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use Millgate::Test;
+use Time::HiRes qw(sleep);
+
+our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
+    start_postfix mailbox dkim_key);
+
+# start_dns(zone => [lines], ...): an NSD that is the authority for the zones.
+sub start_dns {
+	my (%zones) = @_;
+	my $dir = test_dir() . '/nsd';
+	my $port = free_port();
+
+	mkdir $dir;
+	my $conf = <<"END";
+server:
+	ip-address: 127.0.0.1\@$port
+	zonesdir: "$dir"
+	database: ""
+	pidfile: "$dir/pid"
+	zonelistfile: "$dir/list"
+	xfrdfile: "$dir/xfrd"
+	xfrdir: "$dir"
+	username: ""
+	chroot: ""
+	server-count: 1
+	verbosity: 1
+remote-control:
+	control-enable: no
+END
+	for my $zone (sort keys %zones) {
+		write_file("$dir/$zone.zone", "\$ORIGIN $zone.\n\$TTL 60\n" .
+		    "@ SOA ns.$zone. admin.$zone. 1 60 60 60 60\n" .
+		    "@ NS ns.$zone.\nns A 127.0.0.1\n" .
+		    join('', map { "$_\n" } @{ $zones{$zone} }));
+		$conf .= "zone:\n\tname: \"$zone\"\n" .
+		    "\tzonefile: \"$zone.zone\"\n";
+	}
+	write_file("$dir/nsd.conf", $conf);
+	my $pid = start_process('nsd', [ '/usr/sbin/nsd', '-d', '-c',
+	    "$dir/nsd.conf" ]);
+	my ($first) = sort keys %zones;
+	wait_for('nsd', sub {
+		my ($status, $output) = run_command('dig', '+short',
+		    '+time=1', '+tries=1', '-p', $port, '@127.0.0.1', $first,
+		    'SOA');
+		return $status == 0 && $output =~ /admin/;
+	});
+	return { pid => $pid, port => $port, stubs => join(', ',
+	    map { "\"$_=127.0.0.1\@$port\"" } sort keys %zones) };
+}
+
+# A Dovecot that takes any user of example.test by LMTP, on a port and on a
+# UNIX socket, into mdbox-free plain maildirs.  quota: rule such as "10K".
+sub start_dovecot {
+	my (%options) = @_;
+	my $dir = test_dir() . '/dovecot';
+	my $port = free_port();
+	my ($user, $group, $uid, $gid) = $> == 0 ?
+	    ('nobody', 'nogroup', 65534, 65534) :
+	    ((getpwuid $>)[0], (getgrgid $))[0], $>, $) + 0);
+	my $quota = $options{quota} ? <<"END" : '';
+mail_plugins = quota
+plugin {
+  quota = maildir:User quota
+  quota_rule = *:storage=$options{quota}
+}
+protocol lmtp {
+  mail_plugins = quota
+}
+END
+
+	mkdir $_ for $dir, "$dir/mail", "$dir/run", "$dir/state";
+	chown $uid, $gid, "$dir/mail" if $> == 0;
+	write_file("$dir/dovecot.conf", <<"END" . $quota);
+base_dir = $dir/run
+state_dir = $dir/state
+protocols = lmtp
+ssl = no
+log_path = $dir/log
+default_internal_user = $user
+default_login_user = $user
+default_internal_group = $group
+mail_location = maildir:$dir/mail/%n
+first_valid_uid = $uid
+first_valid_gid = $gid
+recipient_delimiter = +
+passdb {
+  driver = static
+  args = nopassword=y
+}
+userdb {
+  driver = static
+  args = uid=$uid gid=$gid home=$dir/mail/%n allow_all_users=yes
+}
+service lmtp {
+  inet_listener lmtp {
+    address = 127.0.0.1
+    port = $port
+  }
+  unix_listener $dir/lmtp.sock {
+    mode = 0666
+  }
+}
+service anvil {
+  chroot =
+}
+END
+	my $pid = start_process('dovecot', [ '/usr/sbin/dovecot', '-F', '-c',
+	    "$dir/dovecot.conf" ]);
+	wait_for_port($port);
+	return { pid => $pid, port => $port, socket => "$dir/lmtp.sock",
+	    mail => "$dir/mail" };
+}
+
+# The messages in a user's maildir, as text.
+sub mailbox {
+	my ($dovecot, $user) = @_;
+	my $dir = ref $dovecot ? "$dovecot->{mail}/$user" : $dovecot;
+
+	return map { read_file($_) } sort glob "$dir/new/*";
+}
+
+sub start_redis {
+	my (%options) = @_;
+	my $port = $options{port} // free_port();
+	my $dir = test_dir() . "/redis$port";
+
+	mkdir $dir;
+	my $pid = start_process("redis$port", [ '/usr/bin/redis-server',
+	    '--port', $port, '--bind', '127.0.0.1', '--dir', $dir, '--save',
+	    '', '--appendonly', $options{appendonly} // 'no' ]);
+	wait_for_port($port);
+	return { pid => $pid, port => $port };
+}
+
+# dkim_key(name, bits): makes a key pair; (path of the key, TXT record's text).
+sub dkim_key {
+	my ($name, $bits) = @_;
+	my $key = test_dir() . "/$name.key";
+
+	my ($status, $output) = run_command('openssl', 'genpkey', '-quiet',
+	    $bits ? ('-algorithm', 'RSA', '-pkeyopt', "rsa_keygen_bits:$bits")
+	    : ('-algorithm', 'ed25519'), '-out', $key);
+	($status, $output) = run_command('openssl', 'genpkey',
+	    $bits ? ('-algorithm', 'RSA', '-pkeyopt', "rsa_keygen_bits:$bits")
+	    : ('-algorithm', 'ed25519'), '-out', $key) if $status != 0;
+	die "openssl: $output" if $status != 0;
+	chmod 0644, $key;
+	my (undef, $pem) = run_command('openssl', 'pkey', '-in', $key,
+	    '-pubout');
+	my $type = $bits ? 'rsa' : 'ed25519';
+	$pem =~ s/-----[^-]+-----//g;
+	$pem =~ s/\s//g;
+	if (!$bits) {
+		# RFC 8463: the bare key, without the structure around it.
+		require MIME::Base64;
+		$pem = MIME::Base64::encode_base64(substr(
+		    MIME::Base64::decode_base64($pem), -32), '');
+	}
+	my $text = "v=DKIM1; k=$type; p=$pem";
+	return ($key, join ' ', map { "\"$_\"" } $text =~ /(.{1,200})/g);
+}
+
+# start_opendkim(key => path, domain =>, selector =>, [mode => 's'|'v'|'sv'])
+sub start_opendkim {
+	my (%options) = @_;
+	my $dir = test_dir() . '/opendkim';
+	my $socket = $options{port} ? "inet:$options{port}\@127.0.0.1" :
+	    "local:$dir/sock";
+
+	mkdir $dir;
+	chmod 0777, $dir;
+	write_file("$dir/conf", <<"END" . ($options{more} // ''));
+Syslog no
+Mode @{[ $options{mode} // 's' ]}
+Domain $options{domain}
+Selector $options{selector}
+KeyFile $options{key}
+Socket $socket
+InternalHosts 127.0.0.1
+RequireSafeKeys no
+UMask 000
+END
+	my $pid = start_process('opendkim', [ as_nobody('/usr/sbin/opendkim',
+	    '-f', '-x', "$dir/conf") ]);
+	if ($options{port}) {
+		wait_for_port($options{port});
+	} else {
+		wait_for('opendkim', sub { -S "$dir/sock" });
+	}
+	return { pid => $pid, endpoint => $options{port} ?
+	    "inet:$options{port}\@127.0.0.1" : "unix:$dir/sock" };
+}
+
+# start_postfix(main => { name => value }, [port => N]): an instance of its own.
+# Only root can start one.
+my $postfix_count = 0;
+sub start_postfix {
+	my (%options) = @_;
+	my $dir = test_dir() . '/postfix' . $postfix_count++;
+	my $port = $options{port} // free_port();
+	my %main = (compatibility_level => '3.6',
+	    queue_directory => "$dir/queue", data_directory => "$dir/data",
+	    command_directory => '/usr/sbin',
+	    daemon_directory => '/usr/lib/postfix/sbin',
+	    mail_owner => 'postfix', setgid_group => 'postdrop',
+	    myhostname => 'postfix.example.test', mydestination => '',
+	    inet_interfaces => '127.0.0.1', inet_protocols => 'ipv4',
+	    mynetworks => '127.0.0.0/8', alias_maps => '',
+	    smtpd_peername_lookup => 'no', maillog_file => "$dir/log",
+	    maillog_file_prefixes => $dir, %{ $options{main} // {} });
+	my $service = sub { sprintf "%-12s %s\n", @_ };
+
+	mkdir $_ for $dir, "$dir/etc", "$dir/queue", "$dir/data";
+	chown scalar getpwnam('postfix'), -1, "$dir/data";
+	write_file("$dir/etc/main.cf",
+	    join '', map { "$_ = $main{$_}\n" } sort keys %main);
+	write_file("$dir/etc/master.cf", $service->("127.0.0.1:$port",
+	    'inet n - n - - smtpd') . join('', map { $service->(@$_) }
+	    [ 'pickup', 'unix n - n 60 1 pickup' ],
+	    [ 'cleanup', 'unix n - n - 0 cleanup' ],
+	    [ 'qmgr', 'unix n - n 300 1 qmgr' ],
+	    [ 'tlsmgr', 'unix - - n 1000? 1 tlsmgr' ],
+	    [ 'rewrite', 'unix - - n - - trivial-rewrite' ],
+	    (map { [ $_, 'unix - - n - 0 bounce' ] } qw(bounce defer trace)),
+	    [ 'verify', 'unix - - n - 1 verify' ],
+	    [ 'flush', 'unix n - n 1000? 0 flush' ],
+	    [ 'proxymap', 'unix - - n - - proxymap' ],
+	    [ 'smtp', 'unix - - n - - smtp' ],
+	    [ 'relay', 'unix - - n - - smtp' ],
+	    [ 'lmtp', 'unix - - n - - lmtp' ],
+	    [ 'discard', 'unix - - n - - discard' ],
+	    [ 'error', 'unix - - n - - error' ],
+	    [ 'retry', 'unix - - n - - error' ],
+	    [ 'anvil', 'unix - - n - 1 anvil' ],
+	    [ 'scache', 'unix - - n - 1 scache' ],
+	    [ 'virtual', 'unix - n n - - virtual' ],
+	    [ 'postlog', 'unix-dgram n - n - 1 postlogd' ]));
+	my ($status, $output) = run_command('/usr/sbin/postfix', '-c',
+	    "$dir/etc", 'start');
+	die "postfix: $output", read_file("$dir/log") if $status != 0;
+	wait_for_port($port);
+	my ($pid) = read_file("$dir/queue/pid/master.pid") =~ /(\d+)/;
+	push @Millgate::Peers::postfixes, "$dir/etc";
+	return { port => $port, pid => $pid, dir => $dir, log => "$dir/log",
+	    stop => sub { stop_postfix("$dir/etc") } };
+}
+
+our @postfixes;
+sub stop_postfix {
+	my ($etc) = @_;
+
+	@postfixes = grep { $_ ne $etc } @postfixes;
+	run_command('/usr/sbin/postfix', '-c', $etc, 'stop');
+}
+
+my $owner = $$;
+END {
+	if ($$ == $owner) {
+		my $status = $?;
+		stop_postfix($_) for @postfixes;
+		$? = $status;
+	}
+}
+
+1;
