@@ -28,6 +28,22 @@ struct io *io_connect(const struct sockaddr *to, socklen_t to_len,
     const struct sockaddr *from, socklen_t from_len, int64_t deadline,
     const char **why);
 
+/*
+ * How io_connect() reaches a UNIX socket: gives a connected descriptor, or -1
+ * with errno and *why.  A process that is locked in asks its master instead of
+ * connecting by itself.  For the whole process; NULL: a plain connect.
+ */
+typedef int io_connect_unix_f(const char *path, const char **why,
+    int64_t deadline);
+void io_set_unix_connector(io_connect_unix_f *);
+
+/*
+ * From now on acknowledges what the peer sends at once (TCP_QUICKACK, which
+ * does not last and is set before each read): for a peer that leaves Nagle's
+ * algorithm on and writes in small pieces, such as libmilter.
+ */
+void io_quickack(struct io *);
+
 int io_fd(const struct io *);
 
 /* Text for the last error: TLS error or strerror(errno). */
@@ -49,7 +65,7 @@ void io_consume(struct io *, size_t len);
 
 /*
  * One line, up to and including LF, in *line and *len; consumed, valid until
- * the next call that reads.  Returns 1; 0 at end of file; -1 on error, with
+ * the next call that reads.  max is at most 16384, the size of the buffer.  Returns 1; 0 at end of file; -1 on error, with
  * errno EMSGSIZE if max bytes hold no LF (what was read stays in the buffer).
  */
 int io_read_line(struct io *, size_t max, const char **line, size_t *len,
@@ -75,7 +91,10 @@ size_t io_pending(const struct io *);
 /* Sends the output buffer.  0 or -1. */
 int io_flush(struct io *, int64_t deadline);
 
-/* Sends the output buffer and then these bytes, without copying them. */
+/*
+ * Sends the output buffer and then these bytes, without copying them.  -1: it
+ * is unknown how much was sent, the connection is of no more use.
+ */
 int io_writev(struct io *, const struct iovec *, int count, int64_t deadline);
 
 /* --- TLS (tls.h makes the contexts) --- */

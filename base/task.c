@@ -53,6 +53,7 @@ static _Thread_local struct {
 	int64_t armed_at;		/* when the timer fires, or NEVER */
 	int64_t now;			/* 0: ask the clock */
 	size_t count;
+	int watched;			/* events of struct task_fd */
 	bool yielded;
 	bool stopped;
 } loop;
@@ -233,6 +234,12 @@ bool
 task_is_waiting(const struct task *task)
 {
 	return task->waiting;
+}
+
+void
+task_watch(int events)
+{
+	loop.watched += events;
 }
 
 /* Until something wakes the running task: 0 or an errno. */
@@ -490,6 +497,14 @@ run_tasks(void)
 	}
 }
 
+/* Descriptors without a task that waits for them are nothing to wait for. */
+static bool
+nothing_left(void)
+{
+	return loop.count == 0 && event_base_get_num_events(loop.base,
+	    EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE) <= loop.watched;
+}
+
 void
 task_loop(void)
 {
@@ -504,6 +519,8 @@ task_loop(void)
 			break;
 		loop.now = 0;
 		arm_timer();
+		if (nothing_left())
+			break;
 		loop.now = 0;	/* asked again by the callbacks, after a wait */
 		rc = event_base_loop(loop.base, loop.first != NULL ?
 		    EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);

@@ -13,6 +13,9 @@ int task_wait_until(int64_t deadline);
 /* Ends a task's wait; result is 0 or an errno.  Nothing if it doesn't wait. */
 void task_wake(struct task *, int result);
 
+/* How many more events (or fewer) descriptors hold on the loop. */
+void task_watch(int events);
+
 /* Whether it waits and nothing has woken it yet. */
 bool task_is_waiting(const struct task *);
 

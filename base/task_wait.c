@@ -53,7 +53,18 @@ register_fd(struct task_fd *fd, short what, event_callback_fn callback)
 	if (event_add(event, NULL) != 0)
 		fatal("task: cannot watch descriptor %d: %s", fd->fd,
 		    strerror(errno));
+	task_watch(1);
 	return event;
+}
+
+static void
+unregister(struct event **event)
+{
+	if (*event == NULL)
+		return;
+	event_free(*event);
+	*event = NULL;
+	task_watch(-1);
 }
 
 void
@@ -70,11 +81,8 @@ task_fd_release(struct task_fd *fd)
 	if (fd->reader != NULL || fd->writer != NULL)
 		fatal("task: descriptor %d released while a task waits for it",
 		    fd->fd);
-	if (fd->write_event != NULL)
-		event_free(fd->write_event);
-	if (fd->read_event != NULL)
-		event_free(fd->read_event);
-	fd->read_event = fd->write_event = NULL;
+	unregister(&fd->write_event);
+	unregister(&fd->read_event);
 }
 
 int
