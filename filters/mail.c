@@ -3,19 +3,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/task.h"
-
-static int64_t
-wall_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
 
 struct mail *
 mail_new(struct session *session, size_t body_memory_limit,
@@ -29,7 +20,7 @@ mail_new(struct session *session, size_t body_memory_limit,
 	mail->body = body_new(body_memory_limit, temporary_directory);
 	mail->deadline = DEADLINE_NEVER;
 	mail->envelope.sender = "";
-	mail->envelope.arrived_ms = wall_clock_ms();
+	mail->envelope.arrived_ms = clock_wall_ms();
 	envelope_id_make(mail->envelope.id);
 	snprintf(mail->log.id, sizeof(mail->log.id), "%s", mail->envelope.id);
 	return mail;
