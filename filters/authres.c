@@ -1,0 +1,332 @@
+/* Authentication-Results (RFC 8601), written, recognized, removed. */
+#include "filters/authres.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "filters/trace.h"
+
+#define LINE_LENGTH 76
+#define VALUE_MAX 320		/* an address is not longer (RFC 5321, 4.5.3) */
+#define VALUE_TOTAL_MAX 16384
+
+#define AUTHRES_OPTIONS(ROW, o)						\
+	ROW(o, id, string, NULL, NULL, NULL,				\
+	    "Our authserv-id; not set: our host name.")			\
+	ROW(o, remove, strings, "", NULL, NULL,				\
+	    "More ids whose Authentication-Results fields are removed.")
+
+struct authres_options { AUTHRES_OPTIONS(OPTION_FIELD, authres_options) };
+
+static const struct option_row authres_rows[] = {
+	AUTHRES_OPTIONS(OPTION_ROW, authres_options)
+};
+
+static const struct section_kind authres_kind = {
+	.name = "authres",
+	.doc = "Writes Authentication-Results and removes forged ones.",
+	.rows = authres_rows,
+	.row_count = OPTION_COUNT(authres_rows),
+	.size = sizeof(struct authres_options),
+};
+
+/* RFC 2045, 5.1: a token. */
+static bool
+is_token_char(char c)
+{
+	return c > 32 && c < 127 && strchr("()<>@,;:\\\"/[]?=", c) == NULL;
+}
+
+/* RFC 5322, 3.2.3. */
+static bool
+is_dot_atom(const char *text, size_t len)
+{
+	bool dot = true;	/* one may not stand here */
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '.' && dot)
+			return false;
+		dot = text[i] == '.';
+		if (!dot && !isalnum((unsigned char)text[i]) &&
+		    (text[i] == '\0' ||
+		    strchr("!#$%&'*+-/=?^_`{|}~", text[i]) == NULL))
+			return false;
+	}
+	return !dot;
+}
+
+static bool
+is_domain(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++)
+		if (!isalnum((unsigned char)*p) && *p != '-' && *p != '.' &&
+		    *p != '_')
+			return false;
+	return is_dot_atom(text, strlen(text));
+}
+
+/* Keyword of RFC 5321, which methods, results and properties are. */
+static bool
+is_keyword(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++)
+		if (!isalnum((unsigned char)*p) && *p != '-' && *p != '_')
+			return false;
+	return *text != '\0';
+}
+
+/* Whether a pvalue may stand without quotes (RFC 8601, 2.2). */
+static bool
+stands_bare(const char *value)
+{
+	const char *at = strrchr(value, '@'), *p;
+
+	if (at != NULL)
+		return is_domain(at + 1) && (at == value ||
+		    is_dot_atom(value, (size_t)(at - value)));
+	for (p = value; is_token_char(*p); p++)
+		;
+	return *p == '\0' && p > value;
+}
+
+/* The same text without what ends a quoted string or a comment. */
+static void
+put_text(struct buf *to, const char *text, const char *special, bool utf8)
+{
+	size_t len = strnlen(text, VALUE_MAX);
+
+	/* Not in the middle of a UTF-8 letter. */
+	while (len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80)
+		len--;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c < 32 || c == 127 || (c > 127 && !utf8))
+			buf_putc(to, c == '\t' ? ' ' : '?');
+		else {
+			if (strchr(special, c) != NULL)
+				buf_putc(to, '\\');
+			buf_putc(to, c);
+		}
+	}
+}
+
+static void
+put_value(struct buf *to, const char *value, bool utf8)
+{
+	if (strlen(value) <= VALUE_MAX && stands_bare(value)) {
+		buf_puts(to, value);
+		return;
+	}
+	buf_putc(to, '"');
+	put_text(to, value, "\\\"", utf8);
+	buf_putc(to, '"');
+}
+
+/* Appends a word to the line, or begins another with it. */
+static void
+put_word(struct buf *to, const struct buf *word, size_t *line)
+{
+	if (*line + 1 + word->len > LINE_LENGTH) {
+		buf_puts(to, "\r\n\t");
+		*line = 8;
+	} else {
+		buf_putc(to, ' ');
+		(*line)++;
+	}
+	buf_append(to, word->data, word->len);
+	*line += word->len;
+}
+
+static void
+put_finding(struct buf *to, const struct finding *finding, bool utf8)
+{
+	struct buf word = BUF_INIT;
+	size_t line = 8, start;
+
+	buf_puts(to, ";\r\n\t");
+	start = to->len;
+	buf_printf(to, "%s=%s", finding->method, finding->result);
+	line += to->len - start;
+	if (finding->reason != NULL) {
+		buf_putc(&word, '(');
+		put_text(&word, finding->reason, "\\()", utf8);
+		buf_putc(&word, ')');
+		put_word(to, &word, &line);
+	}
+	for (const struct property *p = finding->properties; p != NULL;
+	    p = p->next) {
+		if (!is_keyword(p->type) || !is_keyword(p->name))
+			continue;
+		buf_reset(&word);
+		buf_printf(&word, "%s.%s=", p->type, p->name);
+		put_value(&word, p->value, utf8);
+		put_word(to, &word, &line);
+	}
+	buf_release(&word);
+}
+
+const char *
+authres_print(struct arena *arena, const char *id,
+    const struct finding *finding, bool utf8)
+{
+	struct buf text = BUF_INIT;
+	const char *value;
+	bool none = true;
+
+	put_value(&text, id, utf8);
+	for (; finding != NULL && text.len < VALUE_TOTAL_MAX;
+	    finding = finding->next) {
+		if (!finding->report || !is_keyword(finding->method) ||
+		    !is_keyword(finding->result))
+			continue;
+		put_finding(&text, finding, utf8);
+		none = false;
+	}
+	if (none)
+		buf_puts(&text, "; none");
+	value = arena_strndup(arena, text.data, text.len);
+	buf_release(&text);
+	return value;
+}
+
+/* Skips white space, folds and comments, which may be nested. */
+static const char *
+skip_cfws(const char *at, const char *end)
+{
+	size_t depth = 0;
+
+	for (; at < end; at++) {
+		if (*at == '\\' && depth > 0 && at + 1 < end)
+			at++;
+		else if (*at == '(')
+			depth++;
+		else if (*at == ')' && depth > 0)
+			depth--;
+		else if (depth == 0 && *at != ' ' && *at != '\t' &&
+		    *at != '\r' && *at != '\n')
+			break;
+	}
+	return at;
+}
+
+const char *
+authres_id(struct arena *arena, const char *value, size_t len)
+{
+	const char *end = value + len, *at = skip_cfws(value, end);
+	char *id = arena_alloc(arena, (size_t)(end - at) + 1), *to = id;
+
+	if (at < end && *at == '"') {
+		for (at++; at < end && *at != '"'; at++) {
+			if (*at == '\\' && at + 1 < end)
+				at++;
+			if (*at != '\r' && *at != '\n' && *at != '\0')
+				*to++ = *at;
+		}
+	} else
+		while (at < end && (is_token_char(*at) ||
+		    (unsigned char)*at > 127))
+			*to++ = *at++;
+	/* White space inside the quotes does not make it another's. */
+	while (to > id && (to[-1] == ' ' || to[-1] == '\t'))
+		to--;
+	*to = '\0';
+	id += strspn(id, " \t");
+	return *id != '\0' ? id : NULL;
+}
+
+static size_t
+length_without_dot(const char *id)
+{
+	size_t len = strlen(id);
+
+	return len > 0 && id[len - 1] == '.' ? len - 1 : len;
+}
+
+bool
+authres_id_equal(const char *a, const char *b)
+{
+	size_t len = length_without_dot(a);
+
+	return len == length_without_dot(b) && strncasecmp(a, b, len) == 0;
+}
+
+size_t
+authres_remove(struct headers *headers, struct arena *arena, const char *id)
+{
+	struct header *header = headers->last;
+	size_t removed = 0;
+
+	while (header != NULL) {
+		struct header *previous = header->previous;
+		const char *colon, *theirs;
+
+		if (!header->hidden &&
+		    header_is(header, "Authentication-Results")) {
+			colon = memchr(header->raw, ':', header->len);
+			theirs = authres_id(arena, colon + 1, header->len -
+			    (size_t)(colon + 1 - header->raw));
+			if (theirs != NULL && authres_id_equal(theirs, id)) {
+				headers_delete(headers, header);
+				removed++;
+			}
+		}
+		header = previous;
+	}
+	return removed;
+}
+
+/* The filter */
+
+static void *
+setup(const struct conf *conf, const struct conf_section *section,
+    const char **why)
+{
+	const struct authres_options **instance = malloc(sizeof(*instance));
+
+	(void)conf;
+	(void)why;
+	if (instance == NULL)
+		fatal("authres: out of memory");
+	*instance = section->values;
+	return instance;
+}
+
+static struct verdict
+eom(struct filter_run *run)
+{
+	const struct authres_options *options =
+	    *(const struct authres_options **)run->instance;
+	struct mail *mail = run->mail;
+	const char *id = options->id != NULL ? options->id :
+	    run->session->hostname;
+	struct header *top;
+	size_t removed = authres_remove(&mail->headers, mail->arena, id);
+
+	for (size_t i = 0; options->remove[i] != NULL; i++)
+		removed += authres_remove(&mail->headers, mail->arena,
+		    options->remove[i]);
+	if (removed > 0)
+		trace_add(mail->trace, run->name,
+		    "removed %zu fields that claimed our id", removed);
+	for (top = mail->headers.first; top != NULL && top->hidden; )
+		top = top->next;
+	headers_add(&mail->headers, mail->arena, top,
+	    "Authentication-Results", authres_print(mail->arena, id,
+	    mail->findings, mail->envelope.smtputf8), true);
+	return VERDICT_CONTINUE;
+}
+
+const struct filter filter_authres = {
+	.name = "authres",
+	.options = &authres_kind,
+	.setup = setup,
+	.release = free,
+	.eom = eom,
+};
