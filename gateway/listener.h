@@ -63,7 +63,7 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	ROW(o, max_sessions_per_network, number, "400", "1", "1000000",	\
 	    "Sessions at a time of one IPv4 /24 or IPv6 /48; trusted "	\
 	    "networks are exempt.")					\
-	ROW(o, line_limit, size, "2048", "512", "64K",			\
+	ROW(o, line_limit, size, "2048", "512", "16K",			\
 	    "The longest command line.")				\
 	ROW(o, max_header, size, "256K", "4K", "16M",			\
 	    "The largest header section.")				\
@@ -119,11 +119,12 @@ typedef bool smtp_cut_through_f(struct mail *, const struct slice *content,
     size_t count, size_t size, struct verdict *reply, void *argument);
 
 /*
- * Sets up filters, certificates and limits of all listeners.  The spool stays
- * the caller's.  NULL and *why on error.
+ * Sets up filters, certificates and limits of all listeners.  host_directory:
+ * where isolated filters are reached (chain_plan_new).  The spool stays the
+ * caller's; NULL: nothing can be queued.  NULL and *why on error.
  */
-struct smtp_server *smtp_server_new(const struct conf *, struct spool *,
-    const char **why);
+struct smtp_server *smtp_server_new(const struct conf *,
+    const char *host_directory, struct spool *, const char **why);
 
 /* No session may be left (smtp_server_drain). */
 void smtp_server_free(struct smtp_server **);
@@ -158,7 +159,8 @@ size_t smtp_server_sessions(const struct smtp_server *);
 
 /*
  * Accepts no more, ends idle sessions with 421, waits for messages that are
- * under way, at the deadline cuts them off; returns when all are gone.
+ * under way, at the deadline cuts them off; returns when all are gone.  To be
+ * called in a task.
  */
 void smtp_server_drain(struct smtp_server *, int64_t deadline);
 

@@ -331,10 +331,7 @@ commit(struct smtp_session *s)
 static bool
 client_gone(struct smtp_session *s)
 {
-	size_t pipelined;
-
-	io_input(s->io, &pipelined);
-	if (pipelined > 0 || !io_peer_gone(s->io))
+	if (!io_peer_gone(s->io))
 		return false;
 	trace_add(s->transaction->mail->trace, "smtp", "client gone");
 	smtp_session_lost(s, 0, END_OF_MESSAGE);

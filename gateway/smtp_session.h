@@ -55,7 +55,7 @@ struct smtp_server {
 	struct smtp_session *buckets[SMTP_BUCKETS];
 	struct task **accepters;
 	size_t accepter_count;
-	bool draining, cut;
+	bool draining;
 	struct task_cond gone;		/* a session has ended */
 	struct buf scratch;		/* never in use across a wait */
 	smtp_trace_f *trace;
@@ -64,7 +64,6 @@ struct smtp_server {
 	void *cut_through_argument;
 	struct counter *counts[SMTP_COUNT_TOTAL];
 	struct histogram *transaction_time;
-	char *why;			/* of the last failed set-up */
 };
 
 /* Bits, so that a command's row can list the states that it is good in. */
