@@ -95,6 +95,12 @@ body_free(struct body **bodyp)
 	free(body);
 }
 
+struct body *
+body_renew(const struct body *body)
+{
+	return body_new(body->memory_limit, body->directory);
+}
+
 size_t
 body_size(const struct body *body)
 {

@@ -74,6 +74,9 @@ struct body;
 struct body *body_new(size_t memory_limit, const char *temporary_directory);
 void body_free(struct body **);
 
+/* An empty body with the limits of that one, to take its place. */
+struct body *body_renew(const struct body *);
+
 /*
  * 0, or -1 with errno (disk full, too many files); then the body is cut and
  * takes no more.
