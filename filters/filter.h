@@ -112,7 +112,8 @@ struct filter {
 	struct verdict (*body)(struct filter_run *, const char *bytes,
 	    size_t len);
 	struct verdict (*eom)(struct filter_run *);
-	void (*abort)(struct filter_run *);	/* message ended otherwise */
+	/* The message ended otherwise, by this filter's own verdict or not. */
+	void (*abort)(struct filter_run *);
 	void (*close)(struct filter_run *);	/* session ended */
 };
 

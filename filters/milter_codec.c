@@ -115,6 +115,13 @@ milter_put(struct buf *out, char code, const void *payload, size_t len)
 }
 
 void
+milter_put_head(struct buf *out, char code, size_t len)
+{
+	milter_put_u32(out, (uint32_t)len + 1);
+	buf_append(out, &code, 1);
+}
+
+void
 milter_put_negotiation(struct buf *out, const struct milter_negotiation *n)
 {
 	size_t begin = milter_begin(out, MILTER_OPTNEG);

@@ -89,6 +89,9 @@ int milter_packet_parse(const char *bytes, size_t len, size_t max,
 /* Appends a packet; payload may be NULL if len is 0. */
 void milter_put(struct buf *, char code, const void *payload, size_t len);
 
+/* The head of a packet whose payload of len bytes is sent from elsewhere. */
+void milter_put_head(struct buf *, char code, size_t len);
+
 /* A packet in parts: begin, any of the parts, end. */
 size_t milter_begin(struct buf *, char code);
 void milter_put_u32(struct buf *, uint32_t);

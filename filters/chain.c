@@ -1,0 +1,510 @@
+/*
+ * The chain: events in, one verdict out.  Filters that only look run in tasks
+ * (chain_looker.c); all others are called here, one after the other, so that
+ * each sees the message as those before it left it.
+ */
+#include "filters/chain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/counter.h"
+#include "base/log.h"
+#include "filters/chain_run.h"
+#include "filters/trace.h"
+
+const char *const chain_action_names[CHAIN_ACTIONS] = {
+	[ACTION_CONTINUE] = "continue", [ACTION_ACCEPT] = "accept",
+	[ACTION_DISCARD] = "discard", [ACTION_TEMPFAIL] = "tempfail",
+	[ACTION_REJECT] = "reject", [ACTION_DISCONNECT] = "disconnect",
+};
+
+int64_t
+chain_clock_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static bool
+is_final(struct verdict v)
+{
+	return v.action != ACTION_CONTINUE && v.action != ACTION_ACCEPT;
+}
+
+/* Takes part in the message, and is to be called here. */
+static bool
+is_serial(const struct chain_run *r)
+{
+	return !r->left && r->began && !r->finished && !chain_looks(r);
+}
+
+struct chain *
+chain_new(const struct chain_plan *plan, struct session *session)
+{
+	struct chain *chain = calloc(1, sizeof(*chain) +
+	    plan->count * sizeof(chain->runs[0]));
+
+	if (chain == NULL)
+		fatal("out of memory (chain)");
+	chain->plan = plan;
+	chain->session = session;
+	for (size_t i = 0; i < plan->count; i++) {
+		struct chain_run *r = &chain->runs[i];
+
+		r->entry = &plan->entries[i];
+		r->chain = chain;
+		r->run.filter = r->entry->filter;
+		r->run.name = r->entry->name;
+		r->run.instance = r->entry->instance;
+		r->run.session = session;
+	}
+	return chain;
+}
+
+static void
+leave_session(struct chain_run *r)
+{
+	if (r->left)
+		return;
+	r->left = true;
+	if (r->entry->filter->close != NULL)
+		r->entry->filter->close(&r->run);
+}
+
+void
+chain_free(struct chain **chainp)
+{
+	struct chain *chain = *chainp;
+
+	*chainp = NULL;
+	if (chain == NULL)
+		return;
+	chain_abort(chain);
+	for (size_t i = 0; i < chain->plan->count; i++)
+		leave_session(&chain->runs[i]);
+	free(chain);
+}
+
+/* The filter sees no more of the message, and forgets it. */
+static void
+drop_out(struct chain_run *r)
+{
+	if (!r->began || r->finished)
+		return;
+	r->finished = true;
+	if (chain_looks(r))
+		chain_looker_cancel(r);
+	if (r->entry->filter->abort != NULL)
+		r->entry->filter->abort(&r->run);
+}
+
+static void
+end_message(struct chain *chain)
+{
+	struct chain_run *r = chain->runs;
+
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		chain_looker_cancel(r);
+		drop_out(r);
+		if (r->began)
+			histogram_observe(r->entry->seconds, r->spent_us);
+		r->began = false;
+		r->run.mail = NULL;
+		r->run.findings = NULL;
+	}
+	chain->mail = NULL;
+}
+
+void
+chain_abort(struct chain *chain)
+{
+	if (chain->mail != NULL)
+		end_message(chain);
+}
+
+static void
+report(struct chain_run *r, const char *event, const struct verdict *v)
+{
+	struct mail *mail = r->run.mail;
+	const char *action = chain_action_names[v->action];
+	const char *text = v->text != NULL ? v->text : "";
+
+	counter_add(r->entry->outcomes[v->action], 1);
+	if (v->action == ACTION_CONTINUE)
+		return;
+	if (mail != NULL)
+		trace_add(mail->trace, r->run.name, "%s: %s %d %s", event,
+		    action, v->code, text);
+	log_info(mail != NULL ? &mail->log : &r->run.session->log,
+	    "filter=%s stage=%s action=%s reason=%s text=\"%s\"", r->run.name,
+	    event, action, v->reason != NULL ? v->reason : "", text);
+}
+
+/* What a verdict means for the filter itself; returns what others see. */
+static struct verdict
+settle(struct chain_run *r, const char *event, struct verdict v)
+{
+	if (v.action == ACTION_CONTINUE)
+		return v;
+	v.filter = r->run.name;
+	report(r, event, &v);
+	if (v.action != ACTION_ACCEPT)
+		return v;
+	if (r->run.mail == NULL)
+		leave_session(r);
+	else
+		drop_out(r);
+	return VERDICT_CONTINUE;
+}
+
+/* --- before MAIL --- */
+
+typedef struct verdict event_f(struct filter_run *);
+
+/* An event that stands at that offset in struct filter, for all in order. */
+static struct verdict
+session_event(struct chain *chain, const char *name, size_t offset)
+{
+	struct chain_run *r = chain->runs;
+
+	if (is_final(chain->held))
+		return chain->held;
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		event_f *f = *(event_f *const *)
+		    ((const char *)r->entry->filter + offset);
+		struct verdict v;
+
+		if (f == NULL || r->left || chain_looks(r))
+			continue;
+		v = settle(r, name, f(&r->run));
+		if (v.action == ACTION_DISCARD) {
+			log_warn(&chain->session->log, "filter=%s stage=%s: "
+			    "discard before MAIL is ignored", r->run.name,
+			    name);
+			continue;
+		}
+		if (is_final(v)) {
+			chain->held = v;
+			return v;
+		}
+	}
+	return VERDICT_CONTINUE;
+}
+
+struct verdict
+chain_connect(struct chain *chain)
+{
+	return session_event(chain, "connect",
+	    offsetof(struct filter, connect));
+}
+
+struct verdict
+chain_helo(struct chain *chain)
+{
+	return session_event(chain, "helo",
+	    offsetof(struct filter, helo));
+}
+
+struct verdict
+chain_unknown(struct chain *chain, const char *line)
+{
+	struct chain_run *r = chain->runs;
+
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		struct verdict v;
+
+		if (r->entry->filter->unknown == NULL || r->left)
+			continue;
+		v = r->entry->filter->unknown(&r->run, line);
+		if (!is_final(v) || v.action == ACTION_DISCARD)
+			continue;
+		v.filter = r->run.name;
+		return v;
+	}
+	return VERDICT_CONTINUE;
+}
+
+/* --- the message --- */
+
+/*
+ * A final verdict ends the message for all filters.  After a discard the
+ * client goes on sending, so the chain stays in the message, silent.
+ */
+static struct verdict
+conclude(struct chain *chain, struct verdict v)
+{
+	struct chain_run *r = chain->runs;
+
+	if (v.action == ACTION_DISCARD) {
+		chain->discarded = v;
+		for (size_t i = 0; i < chain->plan->count; i++, r++)
+			drop_out(r);
+		return v;
+	}
+	end_message(chain);
+	return v;
+}
+
+static void
+begin_message(struct chain *chain, struct mail *mail)
+{
+	struct chain_run *r = chain->runs;
+
+	chain_abort(chain);
+	chain->mail = mail;
+	chain->header_done = chain->complete = false;
+	chain->discarded = VERDICT_CONTINUE;
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		r->run.mail = mail;
+		r->run.mail_state = NULL;
+		r->run.findings = NULL;
+		r->began = r->finished = false;
+		r->spent_us = 0;
+	}
+}
+
+struct verdict
+chain_mail(struct chain *chain, struct mail *mail)
+{
+	struct chain_run *r = chain->runs;
+
+	if (is_final(chain->held))
+		return chain->held;
+	begin_message(chain, mail);
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		struct verdict v;
+		int64_t begin;
+
+		if (r->left)
+			continue;
+		r->began = true;
+		if (chain_looks(r)) {
+			chain_looker_start(r);
+			continue;
+		}
+		if (r->entry->filter->mail == NULL)
+			continue;
+		begin = chain_clock_us();
+		v = r->entry->filter->mail(&r->run);
+		r->spent_us += chain_clock_us() - begin;
+		v = settle(r, "mail", v);
+		if (is_final(v))
+			return conclude(chain, v);
+	}
+	return VERDICT_CONTINUE;
+}
+
+struct verdict
+chain_rcpt(struct chain *chain, struct recipient *recipient)
+{
+	struct chain_run *r = chain->runs;
+
+	if (chain->mail == NULL)
+		return VERDICT_CONTINUE;
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		struct verdict v;
+		int64_t begin;
+
+		if (!is_serial(r) || r->entry->filter->rcpt == NULL)
+			continue;
+		begin = chain_clock_us();
+		v = r->entry->filter->rcpt(&r->run, recipient);
+		r->spent_us += chain_clock_us() - begin;
+		v = settle(r, "rcpt", v);
+		if (v.action == ACTION_DISCARD ||
+		    v.action == ACTION_DISCONNECT)
+			return conclude(chain, v);
+		/* Later filters do not hear of a refused recipient. */
+		if (is_final(v))
+			return v;
+	}
+	return VERDICT_CONTINUE;
+}
+
+void
+chain_rcpt_refused(struct chain *chain, struct recipient *recipient, int code,
+    const char *text)
+{
+	struct chain_run *r = chain->runs;
+
+	for (size_t i = 0; i < chain->plan->count; i++, r++)
+		if (is_serial(r) && r->entry->filter->rcpt_refused != NULL)
+			r->entry->filter->rcpt_refused(&r->run, recipient,
+			    code, text);
+}
+
+/* An event without argument of one serial filter, timed. */
+static struct verdict
+message_event(struct chain_run *r, const char *name,
+    struct verdict (*f)(struct filter_run *))
+{
+	int64_t begin;
+	struct verdict v;
+
+	if (f == NULL || !is_serial(r))
+		return VERDICT_CONTINUE;
+	begin = chain_clock_us();
+	v = f(&r->run);
+	r->spent_us += chain_clock_us() - begin;
+	return settle(r, name, v);
+}
+
+struct verdict
+chain_data(struct chain *chain)
+{
+	struct chain_run *r = chain->runs;
+
+	if (chain->mail == NULL)
+		return VERDICT_CONTINUE;
+	for (size_t i = 0; i < chain->plan->count; i++, r++) {
+		struct verdict v = message_event(r, "data",
+		    r->entry->filter->data);
+
+		if (is_final(v))
+			return conclude(chain, v);
+	}
+	return VERDICT_CONTINUE;
+}
+
+void
+chain_header_done(struct chain *chain)
+{
+	chain->header_done = true;
+	task_cond_broadcast(&chain->progress);
+}
+
+void
+chain_body_grown(struct chain *chain)
+{
+	task_cond_broadcast(&chain->progress);
+}
+
+/* --- its end --- */
+
+static void
+merge_findings(struct chain_run *r)
+{
+	struct mail *mail = r->run.mail;
+	struct finding **end = &mail->findings, *f;
+
+	for (f = r->run.findings; f != NULL; f = f->next)
+		trace_add(mail->trace, r->run.name, "%s=%s%s%s%s", f->method,
+		    f->result, f->reason != NULL ? " (" : "",
+		    f->reason != NULL ? f->reason : "",
+		    f->reason != NULL ? ")" : "");
+	while (*end != NULL)
+		end = &(*end)->next;
+	*end = r->run.findings;
+	r->run.findings = NULL;
+}
+
+/* The content for one serial filter, up to its eom. */
+static struct verdict
+feed(struct chain_run *r)
+{
+	const struct filter *f = r->entry->filter;
+	struct verdict v = message_event(r, "eoh", f->eoh);
+	size_t offset = 0;
+	int64_t begin;
+	char *scratch;
+	int rc;
+
+	if (is_final(v) || f->body == NULL || !is_serial(r))
+		return v;
+	if ((scratch = malloc(BODY_READ_MAX)) == NULL)
+		fatal("out of memory (chain)");
+	begin = chain_clock_us();
+	rc = chain_body_feed(&r->run, f->body, &offset, scratch, &v);
+	r->spent_us += chain_clock_us() - begin;
+	free(scratch);
+	if (rc == -1) {
+		log_error(&r->run.mail->log, "filter=%s: cannot read the "
+		    "body: %s", r->run.name, strerror(errno));
+		v = (struct verdict){ .action = ACTION_TEMPFAIL, .code = 451,
+		    .enhanced = "4.3.0", .text = "Local error",
+		    .reason = "body-unreadable" };
+	}
+	return settle(r, "body", v);
+}
+
+static struct verdict
+finish(struct chain_run *r)
+{
+	struct verdict v = feed(r);
+	int64_t begin = chain_clock_us();
+
+	if (is_final(v) || !is_serial(r))
+		return v;
+	r->finished = true;
+	if (r->entry->filter->eom != NULL)
+		v = r->entry->filter->eom(&r->run);
+	r->spent_us += chain_clock_us() - begin;
+	if (v.action == ACTION_CONTINUE)
+		report(r, "eom", &v);
+	return settle(r, "eom", v);
+}
+
+/*
+ * Lookers come first: what they read must not change under them.  Their
+ * findings still count at their place in the order.
+ */
+static struct verdict
+finish_all(struct chain *chain)
+{
+	struct mail *mail = chain->mail;
+	struct chain_run *r;
+	size_t i;
+
+	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++)
+		chain_looker_finish(r, mail->deadline);
+	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++) {
+		struct verdict v = VERDICT_CONTINUE;
+
+		if (!r->began)
+			continue;
+		if (chain_looks(r)) {
+			struct verdict none = VERDICT_CONTINUE;
+
+			report(r, "eom", &none);
+		} else if (!r->finished) {
+			v = finish(r);
+		}
+		merge_findings(r);
+		if (r->spent_us >= 1000)
+			trace_add(mail->trace, r->run.name, "took %.1fms",
+			    (double)r->spent_us / 1000);
+		if (is_final(v))
+			return v;
+	}
+	return VERDICT_CONTINUE;
+}
+
+struct verdict
+chain_eom(struct chain *chain)
+{
+	struct mail *mail = chain->mail;
+	struct verdict v;
+
+	if (mail == NULL)
+		return VERDICT_CONTINUE;
+	if (chain->discarded.action == ACTION_DISCARD) {
+		v = chain->discarded;
+		end_message(chain);
+		return v;
+	}
+	chain->header_done = chain->complete = true;
+	task_cond_broadcast(&chain->progress);
+	v = finish_all(chain);
+	if (!is_final(v) && mail->envelope.recipients == NULL) {
+		log_info(&mail->log, "filters removed all recipients");
+		v = (struct verdict){ .action = ACTION_DISCARD,
+		    .reason = "no-recipients" };
+	}
+	end_message(chain);
+	return v;
+}

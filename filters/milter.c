@@ -1,0 +1,343 @@
+/*
+ * The milter filter: options, the events of the chain, and what to do when the
+ * milter gives no verdict.
+ */
+#include "filters/milter.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/conf.h"
+#include "base/counter.h"
+#include "base/log.h"
+#include "filters/milter_session.h"
+#include "filters/trace.h"
+
+static const struct option_row milter_rows[] = {
+	MILTER_OPTIONS(OPTION_ROW, milter_options)
+};
+
+static const struct section_kind milter_kind = {
+	"milter", true, "A milter of others, asked about each message.",
+	milter_rows, OPTION_COUNT(milter_rows), sizeof(struct milter_options)
+};
+
+static const struct {
+	const char *name;
+	uint32_t bits;
+} rights[] = {
+	{ "add_header", MILTER_MAY_ADDHDRS },
+	{ "change_header", MILTER_MAY_CHGHDRS },
+	{ "change_body", MILTER_MAY_CHGBODY },
+	{ "add_recipient", MILTER_MAY_ADDRCPT | MILTER_MAY_ADDRCPT_PAR },
+	{ "delete_recipient", MILTER_MAY_DELRCPT },
+	{ "change_sender", MILTER_MAY_CHGFROM },
+	{ "quarantine", MILTER_MAY_QUARANTINE },
+};
+
+static const struct counter_row counter_rows[] = {
+	{ "millgate_milter_failures_total", COUNTER_TOTAL,
+	    "How often a milter gave no verdict." },
+};
+
+struct milter {
+	char *name;
+	int default_action;
+	struct milter_session_settings settings;
+	struct counter *failures;
+};
+
+static int
+parse_rights(const char *const *names, uint32_t *allowed, const char **why)
+{
+	size_t i;
+
+	for (*allowed = 0; *names != NULL; names++) {
+		for (i = 0; i < OPTION_COUNT(rights); i++)
+			if (strcmp(rights[i].name, *names) == 0)
+				break;
+		if (i == OPTION_COUNT(rights)) {
+			*why = "allow: add_header, change_header, "
+			    "change_body, add_recipient, delete_recipient, "
+			    "change_sender and quarantine are known";
+			return -1;
+		}
+		*allowed |= rights[i].bits;
+	}
+	return 0;
+}
+
+static void
+milter_release(void *instance)
+{
+	struct milter *m = instance;
+
+	milter_pool_free(&m->settings.pool);
+	free(m->name);
+	free(m);
+}
+
+static void *
+milter_new(const char *name, const struct milter_options *o,
+    const char **why)
+{
+	char labels[256] = "";
+	struct milter *m = calloc(1, sizeof(*m));
+
+	if (m == NULL || (m->name = strdup(name)) == NULL)
+		fatal("out of memory (milter)");
+	const struct milter_pool_settings pool = {
+		.name = m->name, .endpoints = o->endpoint,
+		.connect_timeout_ms = o->connect_timeout,
+		.command_timeout_ms = o->command_timeout,
+		.version = (uint32_t)o->protocol, .spare = (size_t)o->spare,
+	};
+
+	m->default_action = o->default_action;
+	m->settings = (struct milter_session_settings){
+		.name = m->name, .command_timeout_ms = o->command_timeout,
+		.content_timeout_ms = o->content_timeout,
+		.total_timeout_ms = o->total_timeout, .reuse = o->reuse,
+	};
+	if (parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
+	    (m->settings.pool = milter_pool_new(&pool, why)) == NULL) {
+		milter_release(m);
+		return NULL;
+	}
+	counter_describe(counter_rows, OPTION_COUNT(counter_rows));
+	counter_label(labels, sizeof(labels), "filter", name);
+	m->failures = counter_get("millgate_milter_failures_total", labels);
+	return m;
+}
+
+static void *
+milter_setup(const struct conf *conf, const struct conf_section *section,
+    const char **why)
+{
+	(void)conf;
+	return milter_new(section->title, section->values, why);
+}
+
+void *
+milter_new_host(const char *name, const char *endpoint, const char **why)
+{
+	static const char *const all[] = { "add_header", "change_header",
+	    "change_body", "add_recipient", "delete_recipient",
+	    "change_sender", "quarantine", NULL };
+	const char *const endpoints[] = { endpoint, NULL };
+	const struct milter_options o = {
+		.endpoint = endpoints, .connect_timeout = 5000,
+		.command_timeout = 30000, .content_timeout = 60000,
+		.total_timeout = 120000, .default_action = DEFAULT_TEMPFAIL,
+		.protocol = MILTER_VERSION, .allow = all, .spare = 2,
+		.reuse = true,
+	};
+
+	return milter_new(name, &o, why);
+}
+
+/* --- no verdict --- */
+
+static void
+tell_failure(struct filter_run *run)
+{
+	struct milter *m = run->instance;
+	struct milter_session *s = run->state;
+	const char *stage = milter_session_stage(s);
+	const char *error = milter_session_error(s);
+
+	counter_add(m->failures, 1);
+	log_warn(run->mail != NULL ? &run->mail->log : &run->session->log,
+	    "filter=%s stage=%s: %s", run->name, stage, error);
+	if (run->mail != NULL)
+		trace_add(run->mail->trace, run->name, "failed at %s: %s",
+		    stage, error);
+}
+
+static struct verdict
+hold(struct filter_run *run)
+{
+	run->mail->envelope.hold = true;
+	run->mail->envelope.hold_reason = arena_printf(run->mail->arena,
+	    "milter %s failed", run->name);
+	return (struct verdict){ .action = ACTION_ACCEPT,
+	    .reason = "milter-failed" };
+}
+
+static struct verdict
+default_verdict(struct filter_run *run, bool half_done)
+{
+	struct milter *m = run->instance;
+	int action = m->default_action;
+
+	/* The filter had begun to replace what is to be delivered. */
+	if (half_done && action == DEFAULT_ACCEPT)
+		action = DEFAULT_TEMPFAIL;
+	switch (action) {
+	case DEFAULT_ACCEPT:
+		return (struct verdict){ .action = ACTION_ACCEPT,
+		    .reason = "milter-failed" };
+	case DEFAULT_REJECT:
+		return (struct verdict){ .action = ACTION_REJECT, .code = 550,
+		    .enhanced = "5.7.1", .text = "Command rejected",
+		    .reason = "milter-failed" };
+	case DEFAULT_QUARANTINE:
+		return hold(run);
+	case DEFAULT_DISCARD:
+		return (struct verdict){ .action = ACTION_DISCARD,
+		    .reason = "milter-failed" };
+	default:
+		return (struct verdict){ .action = ACTION_TEMPFAIL,
+		    .code = 451, .enhanced = "4.7.1",
+		    .text = "Service unavailable - try again later",
+		    .reason = "milter-failed" };
+	}
+}
+
+static struct verdict
+conclude(struct filter_run *run, enum milter_outcome outcome,
+    const struct verdict *verdict)
+{
+	if (outcome == MILTER_GOES_ON)
+		return VERDICT_CONTINUE;
+	if (outcome == MILTER_DECIDED)
+		return *verdict;
+	tell_failure(run);
+	/*
+	 * Before MAIL nothing is lost yet: it's asked again there, so that one
+	 * failure doesn't hold for all messages of the session.
+	 */
+	if (run->mail == NULL)
+		return VERDICT_CONTINUE;
+	return default_verdict(run, false);
+}
+
+/* --- events --- */
+
+static struct milter_session *
+session_of(struct filter_run *run)
+{
+	struct milter *m = run->instance;
+
+	if (run->state == NULL)
+		run->state = milter_session_new(&m->settings, run->session);
+	return run->state;
+}
+
+static struct verdict
+on_connect(struct filter_run *run)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	return conclude(run, milter_session_connect(session_of(run), &v), &v);
+}
+
+static struct verdict
+on_helo(struct filter_run *run)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	return conclude(run, milter_session_helo(session_of(run), &v), &v);
+}
+
+static struct verdict
+on_mail(struct filter_run *run)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	return conclude(run, milter_session_mail(session_of(run), run->mail,
+	    &v), &v);
+}
+
+static struct verdict
+on_rcpt(struct filter_run *run, struct recipient *recipient)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	return conclude(run, milter_session_rcpt(session_of(run), recipient,
+	    NULL, &v), &v);
+}
+
+/* The recipient isn't in the envelope, so a copy is kept for later. */
+static void
+on_rcpt_refused(struct filter_run *run, struct recipient *recipient, int code,
+    const char *text)
+{
+	struct arena *arena = run->mail->arena;
+	struct recipient *copy = arena_alloc(arena, sizeof(*copy));
+	struct verdict v = VERDICT_CONTINUE;
+
+	(void)code;
+	copy->address = arena_strdup(arena, recipient->address);
+	if (milter_session_rcpt(session_of(run), copy,
+	    arena_strdup(arena, text), &v) == MILTER_FAILED)
+		tell_failure(run);
+}
+
+static struct verdict
+on_data(struct filter_run *run)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	return conclude(run, milter_session_data(session_of(run), &v), &v);
+}
+
+static struct verdict
+on_unknown(struct filter_run *run, const char *line)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	if (milter_session_unknown(session_of(run), line,
+	    &v) == MILTER_FAILED)
+		tell_failure(run);
+	return v;
+}
+
+static struct verdict
+on_eom(struct filter_run *run)
+{
+	struct verdict v = VERDICT_CONTINUE;
+	enum milter_outcome outcome;
+	bool half_done;
+
+	outcome = milter_session_eom(session_of(run), &v, &half_done);
+	if (outcome != MILTER_FAILED)
+		return conclude(run, outcome, &v);
+	tell_failure(run);
+	return default_verdict(run, half_done);
+}
+
+static void
+on_abort(struct filter_run *run)
+{
+	if (run->state != NULL)
+		milter_session_abort(run->state);
+}
+
+static void
+on_close(struct filter_run *run)
+{
+	struct milter_session *s = run->state;
+
+	milter_session_free(&s);
+	run->state = NULL;
+}
+
+const struct filter filter_milter = {
+	.name = "milter",
+	.options = &milter_kind,
+	.setup = milter_setup,
+	.release = milter_release,
+	.connect = on_connect,
+	.helo = on_helo,
+	.mail = on_mail,
+	.rcpt = on_rcpt,
+	.rcpt_refused = on_rcpt_refused,
+	.data = on_data,
+	.unknown = on_unknown,
+	.eom = on_eom,
+	.abort = on_abort,
+	.close = on_close,
+};

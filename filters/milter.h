@@ -1,0 +1,55 @@
+/*
+ * Other people's milters as filters: the MTA's side of the milter protocol,
+ * versions 2 to 6.
+ *
+ *	milter rspamd { endpoint = { "127.0.0.1:11332" } }
+ *
+ * What the filter is told is kept, so that a connection that was lost before
+ * the end of the message is made again and the filter told once more.  Its
+ * edits are collected, and made only when it has accepted the message.
+ */
+#ifndef FILTERS_MILTER_H
+#define FILTERS_MILTER_H
+
+#include "filters/filter.h"
+
+#define MILTER_OPTIONS(ROW, o)						\
+	ROW(o, endpoint, strings, NULL, NULL, NULL,			\
+	    "Where the milter listens: \"unix:/path\", \"127.0.0.1:8891\" "	\
+	    "or \"inet:8891@127.0.0.1\"; the others are tried when the "	\
+	    "first fails.")						\
+	ROW(o, connect_timeout, duration, "5s", "10ms", "5m",		\
+	    "How long connecting may take.")				\
+	ROW(o, command_timeout, duration, "30s", "10ms", "10m",		\
+	    "How long the reply to a command may take.")		\
+	ROW(o, content_timeout, duration, "5m", "10ms", "10m",		\
+	    "How long a reply to header, body or end may take.")	\
+	ROW(o, total_timeout, duration, "8m", "10ms", "10m",		\
+	    "How long the content of a message may take in all.")	\
+	ROW(o, default_action, choice, "tempfail",			\
+	    "tempfail|accept|reject|quarantine|discard", NULL,		\
+	    "What becomes of a message for which the milter fails.")	\
+	ROW(o, protocol, number, "6", "2", "6",				\
+	    "The version of the milter protocol that is offered.")	\
+	ROW(o, allow, strings, "add_header, change_header, "		\
+	    "change_body, add_recipient, delete_recipient, "		\
+	    "change_sender, quarantine", NULL, NULL,			\
+	    "What the milter may do to messages; else it's ignored.")	\
+	ROW(o, spare, number, "2", "0", "64",				\
+	    "Connections kept ready, negotiated, for the next clients.") \
+	ROW(o, reuse, flag, "no", NULL, NULL,				\
+	    "Use a connection for more than one client: Rspamd can, "	\
+	    "libmilter cannot.")
+
+struct milter_options { MILTER_OPTIONS(OPTION_FIELD, milter_options) };
+
+enum default_action { DEFAULT_TEMPFAIL, DEFAULT_ACCEPT, DEFAULT_REJECT,
+	DEFAULT_QUARANTINE, DEFAULT_DISCARD };
+
+extern const struct filter filter_milter;
+
+/* An instance for a filter in one of our own hosts, by its socket. */
+void *milter_new_host(const char *name, const char *endpoint,
+    const char **why);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * What a milter wants changed: collected while it answers the end of the
+ * message, made all at once when it has accepted, or not at all.
+ */
+#ifndef FILTERS_MILTER_EDITS_H
+#define FILTERS_MILTER_EDITS_H
+
+#include "filters/milter_codec.h"
+
+struct mail;
+struct milter_edits;
+
+struct milter_edits_rules {
+	const char *filter;		/* for the log */
+	uint32_t allowed;		/* enum milter_action_bits */
+	bool leading_space;		/* values are exact (HDR_LEADSPC) */
+};
+
+/* rules are borrowed; the edits live in the mail's arena, but for a body. */
+struct milter_edits *milter_edits_new(struct mail *,
+    const struct milter_edits_rules *);
+void milter_edits_free(struct milter_edits **);
+
+/* Takes a reply for which milter_reply_edits() holds.  -1: *why, no more. */
+int milter_edits_add(struct milter_edits *, const struct milter_reply *,
+    const char **why);
+
+/* A new body has begun to arrive. */
+bool milter_edits_replace_body(const struct milter_edits *);
+
+/* Makes the edits, in their order.  -1: *why, and the mail is as it was. */
+int milter_edits_apply(struct milter_edits *, const char **why);
+
+#endif

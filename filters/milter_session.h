@@ -1,0 +1,62 @@
+/*
+ * The conversation with a milter about one SMTP session.  What SMTP has told
+ * is kept here; what the milter was told belongs to the connection, so that a
+ * new one can be brought to the same point.
+ */
+#ifndef FILTERS_MILTER_SESSION_H
+#define FILTERS_MILTER_SESSION_H
+
+#include "filters/filter.h"
+#include "filters/milter_pool.h"
+
+struct milter_edits;
+struct milter_session;
+
+struct milter_session_settings {
+	const char *name;
+	struct milter_pool *pool;
+	int64_t command_timeout_ms, content_timeout_ms, total_timeout_ms;
+	uint32_t allowed;		/* enum milter_action_bits */
+	bool reuse;			/* QUIT_NC works there */
+};
+
+enum milter_outcome {
+	MILTER_GOES_ON,
+	MILTER_DECIDED,			/* the verdict says what */
+	MILTER_FAILED			/* milter_session_error() says why */
+};
+
+/* settings are borrowed. */
+struct milter_session *milter_session_new(const struct milter_session_settings *,
+    struct session *);
+void milter_session_free(struct milter_session **);
+
+/* Events.  On MILTER_DECIDED *verdict is set. */
+enum milter_outcome milter_session_connect(struct milter_session *,
+    struct verdict *);
+enum milter_outcome milter_session_helo(struct milter_session *,
+    struct verdict *);
+enum milter_outcome milter_session_mail(struct milter_session *,
+    struct mail *, struct verdict *);
+enum milter_outcome milter_session_rcpt(struct milter_session *,
+    struct recipient *, const char *refusal, struct verdict *);
+enum milter_outcome milter_session_data(struct milter_session *,
+    struct verdict *);
+enum milter_outcome milter_session_unknown(struct milter_session *,
+    const char *line, struct verdict *);
+
+/*
+ * Header, body, end, and the answer.  MILTER_GOES_ON: accepted, its edits were
+ * made.  On failure *half_done says that a new body had begun to arrive.
+ */
+enum milter_outcome milter_session_eom(struct milter_session *,
+    struct verdict *, bool *half_done);
+
+/* The message ended otherwise; doesn't wait. */
+void milter_session_abort(struct milter_session *);
+
+/* After MILTER_FAILED: at what stage, and why. */
+const char *milter_session_stage(const struct milter_session *);
+const char *milter_session_error(const struct milter_session *);
+
+#endif

@@ -1,0 +1,70 @@
+/* What milter_session.c and milter_content.c share. */
+#ifndef FILTERS_MILTER_WIRE_H
+#define FILTERS_MILTER_WIRE_H
+
+#include "filters/milter_macros.h"
+#include "filters/milter_session.h"
+
+#define MILTER_WINDOW 64	/* replies that may be owed at a time */
+
+struct milter_rcpt {
+	struct recipient *recipient;
+	const char *refusal;		/* why we refused it, or NULL */
+};
+
+struct milter_session {
+	const struct milter_session_settings *settings;
+	struct session *session;
+	struct mail *mail;		/* the message, NULL between two */
+	struct milter_connection *c;	/* NULL: none now */
+
+	/* What SMTP told. */
+	struct milter_rcpt *rcpts;
+	size_t rcpt_count, rcpt_size;
+
+	/* What the milter at this connection was told. */
+	bool knows_client, knows_helo, knows_mail, knows_data, sent_eob;
+	size_t knows_rcpts;
+	bool skip_rcpt;
+
+	/* Commands that are not answered yet, oldest first. */
+	char owed[MILTER_WINDOW];
+	size_t owed_count;
+	bool skip_headers, skip_body;
+	bool out_of_step;		/* good for nothing more */
+
+	struct buf out;			/* packets being made */
+	const char *stage;
+	struct milter_error error;
+};
+
+/* Passes the packets in out on, to be sent with what follows. */
+void milter_wire_put(struct milter_session *);
+
+/* Sends what is pending.  -1: s->error. */
+int milter_wire_flush(struct milter_session *, int64_t deadline);
+
+/* The next reply that is not about progress.  -1: s->error. */
+int milter_wire_reply(struct milter_session *, struct milter_reply *,
+    int64_t wait_ms, int64_t limit);
+
+/* False: the milter said something without being asked (s->error). */
+bool milter_wire_in_step(struct milter_session *);
+
+/* Fails the conversation; no connection is worth a second try then. */
+enum milter_outcome milter_wire_fail(struct milter_session *,
+    const char *why);
+
+/* What a reply to a command means. */
+enum milter_outcome milter_wire_judge(struct milter_session *,
+    const struct milter_reply *, struct verdict *);
+
+/* Puts the macros of a stage. */
+void milter_wire_macros(struct milter_session *, enum milter_stage,
+    const struct milter_rcpt *);
+
+/* Header, body and end of the message, and the final answer. */
+enum milter_outcome milter_content(struct milter_session *, int64_t limit,
+    struct verdict *, bool *half_done);
+
+#endif
