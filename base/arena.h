@@ -9,10 +9,10 @@
 
 struct arena;
 
-/* A new arena whose first block holds about first_size bytes (0: a default). */
+/* A new arena; its first block holds about first_size bytes, 0: a default. */
 struct arena *arena_new(size_t first_size);
 
-/* Frees all that was allocated from it, and clears the pointer.  NULL is fine. */
+/* Frees all that was allocated from it, clears the pointer; NULL is fine. */
 void arena_free(struct arena **);
 
 /* Empties the arena for reuse; keeps its first block. */

@@ -32,7 +32,7 @@
 #define GUARD_SIZE	((size_t)4096)
 #define SHALLOW		((size_t)16 * 1024)	/* kept when pooled */
 #define PROBED		((size_t)4096)
-#define POOL_MAX	512
+#define POOL_MAX	1024
 
 /* Frames that are left by a jump must not leave poison behind. */
 #define JUMPS	__attribute__((no_sanitize_address, noinline))

@@ -65,8 +65,9 @@ void io_consume(struct io *, size_t len);
 
 /*
  * One line, up to and including LF, in *line and *len; consumed, valid until
- * the next call that reads.  max is at most 16384, the size of the buffer.  Returns 1; 0 at end of file; -1 on error, with
+ * the next call that reads.  Returns 1; 0 at end of file; -1 on error, with
  * errno EMSGSIZE if max bytes hold no LF (what was read stays in the buffer).
+ * max is at most 16384, the size of the buffer.
  */
 int io_read_line(struct io *, size_t max, const char **line, size_t *len,
     int64_t deadline);
@@ -114,7 +115,7 @@ struct io_tls_info {
 	const char *cipher;		/* "TLS_AES_256_GCM_SHA384" */
 	int bits;
 	const char *server_name;	/* SNI, or NULL */
-	const char *peer_subject;	/* verified certificate only, else NULL */
+	const char *peer_subject;	/* NULL if not verified */
 	const char *peer_issuer;
 	bool verified;
 };

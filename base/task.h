@@ -66,7 +66,7 @@ int task_join(struct task **, int64_t deadline);
  */
 void task_reap(struct task **);
 
-/* Makes the present wait of that task and all its later ones fail: ECANCELED. */
+/* Makes its present wait and all its later ones fail with ECANCELED. */
 void task_cancel(struct task *);
 
 /* The running task, or NULL on the loop's own stack. */
@@ -106,7 +106,7 @@ int task_fd_wait(struct task_fd *, enum task_want, int64_t deadline);
 /* A one-off wait on a descriptor that isn't worth registering. */
 int task_wait_fd(int fd, enum task_want, int64_t deadline);
 
-/* Something that tasks wait for, in first-come order.  Zeroed is ready to use. */
+/* Something that tasks wait for, first come first woken; begins zeroed. */
 struct task_cond {
 	struct task_waiter *first, **last;
 };

@@ -13,7 +13,7 @@ struct tls_context;
 struct tls_settings {
 	const char *min_version;	/* "TLSv1.2" or "TLSv1.3" */
 	const char *ciphers;		/* OpenSSL list for TLS 1.2, or NULL */
-	const char *session_scope;	/* tickets of one scope fail in another */
+	const char *session_scope;	/* tickets fail in another scope */
 };
 
 /*
