@@ -27,6 +27,8 @@ struct client_settings {
 	struct tls_context *tls_context;
 	int64_t connect_timeout_ms, greeting_timeout_ms, command_timeout_ms,
 	    data_timeout_ms;		/* RFC 5321, 4.5.3.2 */
+	int64_t total_timeout_ms;	/* of opening, of each delivery; 0: none */
+	bool refuse_self;		/* a peer of our own name is a loop */
 };
 
 /* What became of a recipient. */
@@ -37,12 +39,27 @@ struct delivery {
 	enum delivery_status status;
 	int code;			/* reply code, 0: no reply */
 	const char *enhanced;		/* "5.1.1", never NULL */
-	const char *text;		/* reply, one line, printable; in arena */
+	const char *text;		/* one line, printable, in arena: the whole
+					 * reply with its codes; code 0: a reason */
 	const char *command;		/* what it answers: "RCPT TO" */
 	bool dsn_relayed;		/* the next hop speaks DSN (RFC 3461) */
+	bool tls_failed;		/* client_open: clear text may do */
 };
 
-/* Connects and greets.  NULL: *failure says what to think of all recipients. */
+/* The reply's text without its codes, for a reply of our own. */
+const char *delivery_text(const struct delivery *);
+
+/*
+ * Sets what became of a recipient without a next hop having said so.  code 0;
+ * enhanced is borrowed, text is copied and made printable.
+ */
+void delivery_set(struct delivery *, struct arena *, enum delivery_status,
+    const char *enhanced, const char *text);
+
+/*
+ * Connects and greets: EHLO or LHLO, else HELO, and STARTTLS as settings ask.
+ * NULL: *failure says what to think of all recipients.
+ */
 struct client *client_open(const struct net_endpoint *,
     const struct client_settings *, struct arena *, struct delivery *failure);
 
@@ -50,6 +67,12 @@ struct client *client_open(const struct net_endpoint *,
  * Delivers one message to count recipients; results[i].recipient is set by the
  * caller, the rest by this function.  Returns whether the connection can be
  * used again.
+ *
+ * Content leaves as it is but for its line ends: a bare LF becomes CRLF, a bare
+ * CR or NUL is refused (5.6.0), for it would be read differently elsewhere
+ * (SMTP smuggling).  8-bit content is sent to a next hop without 8BITMIME too,
+ * undeclared: converting it would break its signatures, bouncing it loses mail
+ * that nearly every server takes.
  */
 bool client_deliver(struct client *, const struct envelope *,
     const struct slice *content, size_t content_count, size_t size,

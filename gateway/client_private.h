@@ -1,0 +1,42 @@
+/* Shared by client.c (the connection) and client_deliver.c (a transaction). */
+#ifndef GATEWAY_CLIENT_PRIVATE_H
+#define GATEWAY_CLIENT_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct reply;
+
+/* What the reply to EHLO says. */
+struct client_offers {
+	bool pipelining, eight_bit, smtputf8, dsn, starttls, size;
+	int64_t size_limit;		/* 0: none stated */
+};
+
+struct client {
+	struct io *io;
+	bool lmtp, refuse_self, is_self;
+	struct client_offers offers;
+	bool dirty;			/* RSET before the next MAIL */
+	bool broken;			/* not to be used again, QUIT neither */
+	const char *why;		/* of the last failure */
+	char *hostname, *peer_name, *peer;
+	int64_t command_timeout_ms, data_timeout_ms, total_timeout_ms;
+	int64_t deadline;		/* of this opening or delivery */
+};
+
+typedef void client_line_f(struct client *, const char *text, size_t len,
+    int line);
+
+/* Begins the total time of a delivery. */
+void client_start_clock(struct client *);
+
+/* Reads a whole reply.  -1: client->why, and the connection is broken. */
+int client_reply(struct client *, int64_t timeout_ms, struct reply *,
+    client_line_f *each);
+
+/* Sends what was put.  -1 likewise. */
+int client_flush(struct client *);
+
+#endif
