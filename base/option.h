@@ -32,6 +32,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct buf;
 struct table;
 
 enum option_type { OPTION_flag, OPTION_number, OPTION_size, OPTION_duration,
@@ -62,6 +63,19 @@ struct option_row {
 	  doc },
 
 #define OPTION_COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+
+/* The type's name, as in the manual: "size". */
+const char *option_type_name(enum option_type);
+
+/*
+ * Parses a value of a scalar type (flag, number, size, duration, choice) and
+ * checks its range.  0; or -1, and why is appended: not a size (10M; ...).
+ */
+int option_parse(const struct option_row *, const char *text, int64_t *value,
+    struct buf *why);
+
+/* Stores it in the section's struct with the row's C type. */
+void option_store(const struct option_row *, void *values, int64_t value);
 
 /*
  * A kind of section.  "" is the top level.  A titled section (listener smtp
