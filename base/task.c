@@ -431,6 +431,13 @@ task_count(void)
 
 /* --- the loop --- */
 
+static void
+on_libevent_message(int severity, const char *text)
+{
+	if (severity >= EVENT_LOG_WARN)
+		log_warn(NULL, "libevent: %s", text);
+}
+
 void
 task_init(void)
 {
@@ -441,6 +448,7 @@ task_init(void)
 	memset(&loop, 0, sizeof(loop));
 	loop.last = &loop.first;
 	loop.armed_at = DEADLINE_NEVER;
+	event_set_log_callback(on_libevent_message);
 	if ((config = event_config_new()) == NULL)
 		fatal("out of memory");
 	event_config_require_features(config,

@@ -90,10 +90,13 @@ static int
 apply_settings(const struct tls_context *context, SSL_CTX *ssl,
     const char **why)
 {
+	/*
+	 * AUTO_RETRY: a read goes on behind a record without data, such as a
+	 * ticket; what was read ahead is reported by no socket.
+	 */
 	SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS |
-	    SSL_MODE_ENABLE_PARTIAL_WRITE |
+	    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_AUTO_RETRY |
 	    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_clear_mode(ssl, SSL_MODE_AUTO_RETRY);
 	/* Mail has its own ends; many a peer closes without close_notify. */
 	SSL_CTX_set_options(ssl, SSL_OP_NO_COMPRESSION |
 	    SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |

@@ -534,6 +534,48 @@ is_full_duplex(void)
 	run_talk(&talk, call_large);
 }
 
+/* --- a server that speaks first --- */
+
+static void
+serve_at_once(void *argument)
+{
+	struct talk *talk = argument;
+
+	CU_ASSERT_EQUAL(io_tls_accept(talk->server_io, talk->server,
+	    task_deadline(5 * SECOND)), 0);
+	io_puts(talk->server_io, "220 mx.example.org\r\n");
+	CU_ASSERT_EQUAL(io_flush(talk->server_io, task_deadline(SECOND)), 0);
+}
+
+/*
+ * The ticket and the greeting lie in the socket when the client reads: what is
+ * behind a record without data must not be waited for.
+ */
+static void
+read_greeting(void *argument)
+{
+	struct talk *talk = argument;
+	struct task *server = task_start("server", serve_at_once, talk);
+	const char *line;
+	size_t len;
+
+	CU_ASSERT_EQUAL(io_tls_connect(talk->client_io, talk->client, NULL,
+	    task_deadline(5 * SECOND)), 0);
+	CU_ASSERT_EQUAL(task_join(&server, DEADLINE_NEVER), 0);
+	CU_ASSERT_EQUAL(io_read_line(talk->client_io, 100, &line, &len,
+	    task_deadline(SECOND)), 1);
+	io_free(&talk->client_io);
+	io_free(&talk->server_io);
+}
+
+static void
+reads_behind_tickets(void)
+{
+	struct talk talk = { .name = "greeting" };
+
+	run_talk(&talk, read_greeting);
+}
+
 /* --- tickets --- */
 
 static SSL_SESSION *ticket;
@@ -625,5 +667,6 @@ SUITE(tls,
     { "refuses clear text", refuses_clear_text },
     { "handshakes have deadlines", handshakes_have_deadlines },
     { "is full duplex", is_full_duplex },
+    { "reads behind tickets", reads_behind_tickets },
     { "binds tickets to scopes", binds_tickets_to_scopes },
     { "frees its certificates", free_identities })
