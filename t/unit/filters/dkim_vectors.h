@@ -1,5 +1,7 @@
 /* Signatures made with dkimpy 1.1.4 and keys made for this. */
-static const char plain_header[] =
+#define UNUSED __attribute__((unused))	/* not each test needs all */
+
+static const char plain_header[] UNUSED =
 	"Received: from a.example by b.example;\r\n"
 	"\tMon, 23 Nov 2026 10:00:00 +0000\r\n"
 	"From: Ann  <ann@example.org>\r\n"
@@ -9,28 +11,28 @@ static const char plain_header[] =
 	"Date: Mon, 23 Nov 2026 10:00:00 +0000\r\n"
 	"Message-ID: <1@example.org>\r\n";
 
-static const char plain_body[] =
+static const char plain_body[] UNUSED =
 	"Hello,  Bob \r\n"
 	"\r\n"
 	".dot and\ttab\t\r\n"
 	"\r\n"
 	"\r\n";
 
-static const char rsa_public[] =
+static const char rsa_public[] UNUSED =
 	"MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC5V4+rxKP5CBl4hiAvx4rQGijp"
 	"gFwTY5PrZtHu1EfR3oTWuzUJ8l5Ux3XhkitvsA3tDTx0ge9NkQRyDLyRi2+sXMKT"
 	"vtsBiS++bsLXILWQGMnxRdIjTDZlhGKFl80UsYd4p9cvT/qH35TWGuEWxqPFgZh+"
 	"7eI5Nn/NMQMqxvvtMQIDAQAB";
 
-static const char small_public[] =
+static const char small_public[] UNUSED =
 	"MHwwDQYJKoZIhvcNAQEBBQADawAwaAJhAOxcv3xlWoc9XbXOqHP9mTZyvGUqLMrj"
 	"j+PtCYBYn8/K5JTR+2PSD4LbLNF/5IlDQbang8pMbY7BVojlMqNJbwiDlvvZPIeB"
 	"LvTuyvwp0VacVTp5/WVLVXNguu0UYacqPwIDAQAB";
 
-static const char ed25519_public[] =
+static const char ed25519_public[] UNUSED =
 	"dU5c0PdSfZGkhh7SIltWzN7w0o0PZqk8xdlFr9UpdYY=";
 
-static const char rsa_private[] =
+static const char rsa_private[] UNUSED =
 	"-----BEGIN RSA PRIVATE KEY-----\n"
 	"MIICWwIBAAKBgQC5V4+rxKP5CBl4hiAvx4rQGijpgFwTY5PrZtHu1EfR3oTWuzUJ\n"
 	"8l5Ux3XhkitvsA3tDTx0ge9NkQRyDLyRi2+sXMKTvtsBiS++bsLXILWQGMnxRdIj\n"
@@ -47,12 +49,12 @@ static const char rsa_private[] =
 	"5wVJNpLcVa8nF37fBAro35SbaRLENZS79VZKWFb7LA==\n"
 	"-----END RSA PRIVATE KEY-----\n";
 
-static const char ed25519_private[] =
+static const char ed25519_private[] UNUSED =
 	"-----BEGIN PRIVATE KEY-----\n"
 	"MC4CAQAwBQYDK2VwBCIEIHfogVBWNxKMVVMAXoGVNUISyVU4GEXB0NxQrwTS/+u6\n"
 	"-----END PRIVATE KEY-----\n";
 
-static const char small_private[] =
+static const char small_private[] UNUSED =
 	"-----BEGIN RSA PRIVATE KEY-----\n"
 	"MIIBywIBAAJhAOxcv3xlWoc9XbXOqHP9mTZyvGUqLMrjj+PtCYBYn8/K5JTR+2PS\n"
 	"D4LbLNF/5IlDQbang8pMbY7BVojlMqNJbwiDlvvZPIeBLvTuyvwp0VacVTp5/WVL\n"
@@ -66,7 +68,7 @@ static const char small_private[] =
 	"ofmXCx7VrNnXaTU8mcket3xYJrt2VTkvF/5EiMERmg==\n"
 	"-----END RSA PRIVATE KEY-----\n";
 
-static const char rsa_relaxed[] =
+static const char rsa_relaxed[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d="
 	"example.org;\r\n"
 	" i=@example.org; q=dns/txt; s=r; t=1700000000; h=from : "
@@ -79,7 +81,7 @@ static const char rsa_relaxed[] =
 	"VwGqNHB/tA+75ED8\r\n"
 	" ByV9FovJ0pMPzrfMWVhnAx0KmC5/cnM=\r\n";
 
-static const char rsa_simple[] =
+static const char rsa_simple[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=ex"
 	"ample.org;\r\n"
 	" i=@example.org; q=dns/txt; s=r; t=1700000000; h=from : "
@@ -92,7 +94,7 @@ static const char rsa_simple[] =
 	"G36jiEnCH+urQcV9\r\n"
 	" /5vryVPD++VTyaFm3XcxwFwRGwgCSEs=\r\n";
 
-static const char rsa_mixed[] =
+static const char rsa_mixed[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple; d=e"
 	"xample.org;\r\n"
 	" i=@example.org; q=dns/txt; s=r; t=1700000000; h=from : "
@@ -105,7 +107,7 @@ static const char rsa_mixed[] =
 	"etHDk8erQ0dXnPNQ\r\n"
 	" ffmthXmuQm0cg/IGKNl8uBiHVeIrOOU=\r\n";
 
-static const char ed_relaxed[] =
+static const char ed_relaxed[] UNUSED =
 	"DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed"
 	"; d=example.org;\r\n"
 	" i=@example.org; q=dns/txt; s=e; t=1700000000; h=from : "
@@ -116,7 +118,7 @@ static const char ed_relaxed[] =
 	"fcrnjjLh2WW6l2rI\r\n"
 	" 1jPupCxwwMP2x9UDQ==\r\n";
 
-static const char length[] =
+static const char length[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d="
 	"example.org;\r\n"
 	" i=@example.org; l=28; q=dns/txt; s=r; t=1700000000; h=f"
@@ -129,7 +131,7 @@ static const char length[] =
 	"03BJOY98hXahggNM\r\n"
 	" cso/vmW3+o6aYy4dYsjK3KFVP6ouIFQ=\r\n";
 
-static const char length_simple[] =
+static const char length_simple[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=ex"
 	"ample.org;\r\n"
 	" i=@example.org; l=31; q=dns/txt; s=r; t=1700000000; h=f"
@@ -142,7 +144,7 @@ static const char length_simple[] =
 	"ECbK7CxUPYoWQLw3\r\n"
 	" Qapt2AXxVKrxkLvCcyl8ur6M9UFp0gY=\r\n";
 
-static const char small[] =
+static const char small[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d="
 	"example.org;\r\n"
 	" i=@example.org; q=dns/txt; s=small; t=1700000000; h=fro"
@@ -154,7 +156,7 @@ static const char small[] =
 	" 3zbe1npdd+qQbBThitic65iW7Gl/iO2tHTfB/QWoX6dSlyWZZkP5EWo"
 	"9U9X\r\n";
 
-static const char identity[] =
+static const char identity[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d="
 	"example.org;\r\n"
 	" i=ann@mail.example.org; q=dns/txt; s=r; t=1700000000; h"
@@ -166,7 +168,7 @@ static const char identity[] =
 	" pfSMUgrHO3RwMX6gXb07bGhZHfkXYwlpy8stzXc/d10qQVM+a1X+84f"
 	"U5Y7w5VizfM65JF5\r\n"
 	" 86l0NMaep2o/0/FKqvXu/OxlzpOGQpI=\r\n";
-static const char ec_private[] =
+static const char ec_private[] UNUSED =
 	"-----BEGIN PRIVATE KEY-----\n"
 	"MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg10u78TTO0QWH8dvN\n"
 	"1X+z8LYG+1qeD8tvcI/WFUR2c0ehRANCAARQHzOYtnzrlSwZK/Sd4I0aL3ktQxGU\n"
