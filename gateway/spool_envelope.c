@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "gateway/spool_record.h"
 
-#define VERSION 1
+#define FORMAT_VERSION 1
 
 enum kind {
 	KIND_STRING, KIND_LIST,		/* of strings, each ended by NUL */
@@ -115,7 +115,7 @@ spool_envelope_encode(struct buf *out, const struct envelope *envelope)
 {
 	const struct recipient *r;
 
-	buf_putc(out, VERSION);
+	buf_putc(out, FORMAT_VERSION);
 	for (size_t i = 0; i < COUNT(envelope_rows); i++)
 		put_row(out, &envelope_rows[i], envelope);
 	for (r = envelope->recipients; r != NULL; r = r->next)
@@ -265,7 +265,7 @@ spool_envelope_decode(const void *bytes, size_t len, struct arena *arena,
 	    .last = &envelope->recipients };
 
 	memset(envelope, 0, sizeof(*envelope));
-	if (len < 1 || *p++ != VERSION) {
+	if (len < 1 || *p++ != FORMAT_VERSION) {
 		*why = "an envelope of another version";
 		return -1;
 	}
