@@ -1,0 +1,350 @@
+/*
+ * DMARC (RFC 9989): whether a domain that SPF or DKIM has authenticated is the
+ * author's, and if not, what the author's domain asks for.
+ *
+ * It stands behind "spf" and "dkim" in the chain and reads their findings.
+ */
+#include "filters/dmarc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/conf.h"
+#include "base/task.h"
+#include "filters/dmarc_policy.h"
+#include "filters/domain.h"
+#include "filters/from.h"
+#include "filters/trace.h"
+
+#define IDENTIFIERS_MAX 16		/* whose alignment is looked up */
+
+#define DMARC_OPTIONS(ROW, o)						\
+	ROW(o, reject, flag, "yes", NULL, NULL,				\
+	    "Refuse mail that fails under p=reject; no: as quarantine.") \
+	ROW(o, quarantine, choice, "hold", "hold|mark", NULL,		\
+	    "What p=quarantine does: hold the mail, or only report it.") \
+	ROW(o, temperror, choice, "defer", "defer|accept", NULL,	\
+	    "When DNS failed for an aligned domain under p=reject or "	\
+	    "p=quarantine: 451, or let pass.")				\
+	ROW(o, discovery, choice, "treewalk", "treewalk|psl", NULL,	\
+	    "Find organizational domains by RFC 9989's walk or by the "	\
+	    "Public Suffix List (RFC 7489).")				\
+	ROW(o, psl_file, string,					\
+	    "/usr/share/publicsuffix/public_suffix_list.dafsa", NULL, NULL, \
+	    "The Public Suffix List, for discovery = psl.")		\
+	ROW(o, check_trusted, flag, "no", NULL, NULL,			\
+	    "Check mail of trusted clients and authenticated users, too.") \
+	ROW(o, timeout, duration, "20s", "1s", "2m",			\
+	    "How long the check may take, all look-ups together.")
+
+struct dmarc_options { DMARC_OPTIONS(OPTION_FIELD, dmarc_options) };
+
+enum quarantine { QUARANTINE_HOLD, QUARANTINE_MARK };
+enum temperror { TEMPERROR_DEFER, TEMPERROR_ACCEPT };
+enum discovery { DISCOVERY_TREEWALK, DISCOVERY_PSL };
+
+static const struct option_row dmarc_rows[] = {
+	DMARC_OPTIONS(OPTION_ROW, dmarc_options)
+};
+
+static const struct section_kind dmarc_section = {
+	.name = "dmarc",
+	.doc = "DMARC: what the author's domain asks for. Goes behind spf "
+	    "and dkim.",
+	.rows = dmarc_rows,
+	.row_count = OPTION_COUNT(dmarc_rows),
+	.size = sizeof(struct dmarc_options),
+};
+
+struct instance {
+	const struct dmarc_options *options;
+	struct domain_suffixes *suffixes;
+};
+
+static void *
+dmarc_setup(const struct conf *conf, const struct conf_section *section,
+    const char **why)
+{
+	struct instance *instance = calloc(1, sizeof(*instance));
+
+	(void)conf;
+	if (instance == NULL) {
+		*why = "out of memory";
+		return NULL;
+	}
+	instance->options = section->values;
+	if (instance->options->discovery != DISCOVERY_PSL)
+		return instance;
+	instance->suffixes = domain_suffixes_load(instance->options->psl_file,
+	    why);
+	if (instance->suffixes == NULL) {
+		free(instance);
+		return NULL;
+	}
+	return instance;
+}
+
+static void
+dmarc_release(void *argument)
+{
+	struct instance *instance = argument;
+
+	if (instance == NULL)
+		return;
+	domain_suffixes_free(&instance->suffixes);
+	free(instance);
+}
+
+/* --- authenticated domains --- */
+
+static const char *
+address_part(struct arena *arena, const char *address)
+{
+	const char *at = address == NULL ? NULL : strrchr(address, '@');
+
+	at = at == NULL ? address : at + 1;
+	return at == NULL ? NULL : domain_normalize(arena, at, strlen(at));
+}
+
+/*
+ * The domain that a finding vouches for, or NULL.  RFC 9989, 4.4.2: SPF's is
+ * the sender's, and HELO's only if the sender is null.
+ */
+static const char *
+identifier(const struct mail *mail, const struct finding *finding)
+{
+	const char *sender = mail->envelope.sender;
+
+	if (strcmp(finding->method, "dkim") == 0)
+		return address_part(mail->arena,
+		    finding_value(finding, "header", "d"));
+	if (sender != NULL && *sender != '\0')
+		return address_part(mail->arena,
+		    finding_value(finding, "smtp", "mailfrom"));
+	return address_part(mail->arena,
+	    finding_value(finding, "smtp", "helo"));
+}
+
+struct alignment {
+	enum answer answer;
+	const char *by;			/* for humans */
+};
+
+/* YES if one is aligned; UNKNOWN if one may be, had DNS answered. */
+static struct alignment
+find_alignment(const struct mail *mail, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy)
+{
+	struct alignment alignment = { ANSWER_NO, "no aligned domain" };
+	const struct finding *finding = mail->findings;
+	size_t count = 0;
+
+	for (; finding != NULL && count < IDENTIFIERS_MAX;
+	    finding = finding->next) {
+		bool dkim = strcmp(finding->method, "dkim") == 0;
+		bool pass = strcmp(finding->result, "pass") == 0;
+		const char *domain;
+		enum answer answer;
+
+		if ((!dkim && strcmp(finding->method, "spf") != 0) ||
+		    (!pass && strcmp(finding->result, "temperror") != 0) ||
+		    (domain = identifier(mail, finding)) == NULL)
+			continue;
+		count++;
+		answer = dmarc_aligned(lookup, policy, domain, dkim ?
+		    policy->record.strict_dkim : policy->record.strict_spf);
+		if (answer == ANSWER_NO)
+			continue;
+		alignment.answer = pass ? answer : ANSWER_UNKNOWN;
+		alignment.by = arena_printf(mail->arena, "%s%s %s",
+		    alignment.answer == ANSWER_YES ? "" : "no answer for ",
+		    dkim ? "DKIM" : "SPF", domain);
+		if (alignment.answer == ANSWER_YES)
+			break;
+	}
+	return alignment;
+}
+
+/* --- what is done about it --- */
+
+static struct finding *
+report(struct filter_run *run, const char *result, const char *why,
+    const char *author)
+{
+	struct finding *finding = finding_add(run, "dmarc", result, why);
+
+	finding_property(run, finding, "header", "from", author);
+	finding->report = true;
+	trace_add(run->mail->trace, run->name, "%s for %s: %s", result,
+	    author == NULL ? "no domain" : author, why);
+	return finding;
+}
+
+static void
+report_policy(struct filter_run *run, struct finding *finding,
+    const struct dmarc_policy *policy, enum dmarc_action action)
+{
+	finding_property(run, finding, "policy", "dmarc",
+	    dmarc_action_name(action));
+	finding_property(run, finding, "polrec", "p",
+	    dmarc_action_name(policy->record.p));
+	finding_property(run, finding, "polrec", "domain", policy->domain);
+}
+
+static struct verdict
+enforce(struct filter_run *run, const struct dmarc_policy *policy,
+    enum dmarc_action action)
+{
+	const struct instance *instance = run->instance;
+	struct envelope *envelope = &run->mail->envelope;
+	struct arena *arena = run->mail->arena;
+
+	if (action == DMARC_REJECT && instance->options->reject)
+		return (struct verdict){ .action = ACTION_REJECT, .code = 550,
+			.enhanced = "5.7.1", .reason = "dmarc-reject",
+			.text = arena_printf(arena,
+			"DMARC policy of %s rejects this message",
+			policy->domain) };
+	if (action >= DMARC_QUARANTINE &&
+	    instance->options->quarantine == QUARANTINE_HOLD) {
+		envelope->hold = true;
+		envelope->hold_reason = arena_printf(arena,
+		    "DMARC policy of %s", policy->domain);
+	}
+	return VERDICT_CONTINUE;
+}
+
+/*
+ * A forger who can make DNS fail for an aligned domain (by the choice of a
+ * selector, say) must not get past the policy, so the message has to wait.
+ */
+static struct verdict
+cannot_tell(struct filter_run *run, const struct dmarc_policy *policy)
+{
+	const struct instance *instance = run->instance;
+
+	if (policy->action < DMARC_QUARANTINE ||
+	    instance->options->temperror != TEMPERROR_DEFER)
+		return VERDICT_CONTINUE;
+	return (struct verdict){ .action = ACTION_TEMPFAIL, .code = 451,
+		.enhanced = "4.7.0", .reason = "dmarc-temperror",
+		.text = "DMARC cannot be checked now" };
+}
+
+static struct verdict
+check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const char *author)
+{
+	enum dmarc_action action;
+	struct alignment alignment;
+	struct dmarc_policy policy;
+
+	dmarc_policy_find(lookup, author, &policy);
+	switch (policy.found) {
+	case DMARC_ABSENT:
+		report(run, "none", "no policy", author);
+		return VERDICT_CONTINUE;
+	case DMARC_UNUSABLE:
+		report(run, "permerror", policy.why, author);
+		return VERDICT_CONTINUE;
+	case DMARC_UNKNOWN:
+		report(run, "temperror", policy.why, author);
+		return VERDICT_CONTINUE;
+	case DMARC_FOUND:
+		break;
+	}
+	alignment = find_alignment(run->mail, lookup, &policy);
+	if (dmarc_evaluate(&policy, alignment.answer == ANSWER_YES, &action)) {
+		report_policy(run, report(run, "pass", alignment.by, author),
+		    &policy, DMARC_NONE);
+		return VERDICT_CONTINUE;
+	}
+	if (alignment.answer == ANSWER_UNKNOWN) {
+		report_policy(run, report(run, "temperror", alignment.by,
+		    author), &policy, DMARC_NONE);
+		return cannot_tell(run, &policy);
+	}
+	report_policy(run, report(run, "fail", alignment.by, author), &policy,
+	    action);
+	return enforce(run, &policy, action);
+}
+
+/*
+ * RFC 9989, 5.3.1: a From field that may mean several authors gets the
+ * strictest policy of all of them, whatever was authenticated.
+ */
+static struct verdict
+check_malformed(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const struct from *from)
+{
+	struct dmarc_policy policy, strictest = { .found = DMARC_ABSENT };
+	struct finding *finding;
+
+	for (size_t i = 0; i < from->count; i++) {
+		dmarc_policy_find(lookup, from->domains[i], &policy);
+		if (policy.found == DMARC_FOUND &&
+		    (strictest.found != DMARC_FOUND ||
+		    policy.action > strictest.action))
+			strictest = policy;
+	}
+	finding = report(run, "permerror",
+	    from->why == NULL ? "no From field" : from->why, strictest.author);
+	if (from->too_many)
+		return (struct verdict){ .action = ACTION_REJECT, .code = 550,
+			.enhanced = "5.7.1", .reason = "dmarc-from",
+			.text = "The From field names too many domains" };
+	if (strictest.found != DMARC_FOUND)
+		return VERDICT_CONTINUE;
+	report_policy(run, finding, &strictest, strictest.action);
+	return enforce(run, &strictest, strictest.action);
+}
+
+static void
+read_from(const struct mail *mail, struct from *from)
+{
+	const struct header *header;
+
+	*from = (struct from){ 0 };
+	for (header = mail->headers.first; header != NULL;
+	    header = header->next) {
+		const char *end = header->raw + header->len, *colon;
+
+		if (header->hidden || !header_is(header, "From"))
+			continue;
+		colon = memchr(header->raw, ':', header->len);
+		if (colon != NULL)
+			from_add(from, mail->arena, colon + 1,
+			    (size_t)(end - colon - 1));
+	}
+}
+
+static struct verdict
+dmarc_eom(struct filter_run *run)
+{
+	const struct instance *instance = run->instance;
+	struct session *session = run->session;
+	struct mail *mail = run->mail;
+	struct dmarc_lookup lookup = { .arena = mail->arena,
+		.suffixes = instance->suffixes,
+		.deadline = task_deadline(instance->options->timeout) };
+	struct from from;
+
+	if ((session->trusted || session->user != NULL) &&
+	    !instance->options->check_trusted)
+		return VERDICT_CONTINUE;
+	if (mail->deadline != 0 && mail->deadline < lookup.deadline)
+		lookup.deadline = mail->deadline;
+	read_from(mail, &from);
+	if (from_domain(&from) == NULL)
+		return check_malformed(run, &lookup, &from);
+	return check_author(run, &lookup, from_domain(&from));
+}
+
+const struct filter filter_dmarc = {
+	.name = "dmarc",
+	.options = &dmarc_section,
+	.setup = dmarc_setup,
+	.release = dmarc_release,
+	.eom = dmarc_eom,
+};

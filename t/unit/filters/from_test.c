@@ -1,0 +1,174 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "filters/from.h"
+#include "t/unit/unit.h"
+
+#define VALUE(text) text, sizeof(text) - 1
+
+static const struct from_case {
+	const char *name, *value;
+	size_t len;
+	const char *domain;		/* the author's; NULL: malformed */
+	const char *listed;		/* among the domains then */
+} cases[] = {
+	{ "bare", VALUE(" a@x.test\r\n"), "x.test", NULL },
+	{ "no blank", VALUE("a@x.test"), "x.test", NULL },
+	{ "angle", VALUE(" <a@x.test>\r\n"), "x.test", NULL },
+	{ "name", VALUE(" Ann Lee <a@x.test>"), "x.test", NULL },
+	{ "name with dots", VALUE(" Ann Q. Lee <a@x.test>"), "x.test", NULL },
+	{ "quoted name", VALUE(" \"Lee, Ann\" <a@x.test>"), "x.test", NULL },
+	{ "address in a quoted name", VALUE(" \"ceo@bank.test\" <a@x.test>"),
+	    "x.test", NULL },
+	{ "escapes in a quoted name", VALUE(" \"a\\\"<b@bank.test>\" <a@x.test>"),
+	    "x.test", NULL },
+	{ "encoded word", VALUE(" =?utf-8?q?a=40bank.test?= <a@x.test>"),
+	    "x.test", NULL },
+	{ "raw UTF-8 name", VALUE(" J\303\266rg <a@x.test>"), "x.test", NULL },
+	{ "UTF-8 domain", VALUE(" <a@b\303\274cher.test>"),
+	    "xn--bcher-kva.test", NULL },
+	{ "capitals", VALUE(" <A@X.TEST>"), "x.test", NULL },
+	{ "comment behind", VALUE(" a@x.test (a@bank.test)"), "x.test", NULL },
+	{ "comment in front", VALUE(" (a@bank.test) a@x.test"), "x.test",
+	    NULL },
+	{ "comments nested", VALUE(" (a(b(c)\\)d)e) <a@x.test>"), "x.test",
+	    NULL },
+	{ "comments in the address", VALUE(" a(1)@(2)x(3).(4)test(5)"),
+	    "x.test", NULL },
+	{ "folded", VALUE(" Ann\r\n\t<a@x.test>\r\n"), "x.test", NULL },
+	{ "folded in the address", VALUE(" a@x.\r\n test"), "x.test", NULL },
+	{ "quoted local part", VALUE(" \"a@bank.test\"@x.test"), "x.test",
+	    NULL },
+	{ "dotted local part", VALUE(" a.\"b c\".d@x.test"), "x.test", NULL },
+	{ "two of one domain", VALUE(" a@x.test, B <b@X.test>"), "x.test",
+	    NULL },
+	{ "gaps in the list", VALUE(" , a@x.test, ,"), "x.test", NULL },
+	{ "comma behind", VALUE(" a@x.test, "), "x.test", NULL },
+	{ "group of one", VALUE(" staff: a@x.test;"), "x.test", NULL },
+	{ "group of two", VALUE(" staff: a@x.test, <b@x.test>;"), "x.test",
+	    NULL },
+	{ "last dot", VALUE(" a@x.test."), NULL, "x.test" },
+	{ "two domains", VALUE(" a@x.test, b@bank.test"), NULL, "bank.test" },
+	{ "address as name", VALUE(" a@x.test <b@bank.test>"), NULL,
+	    "bank.test" },
+	{ "address as name, first", VALUE(" a@bank.test <b@x.test>"), NULL,
+	    "bank.test" },
+	{ "two angles", VALUE(" <a@x.test> <b@bank.test>"), NULL,
+	    "bank.test" },
+	{ "angle in angle", VALUE(" <a@x.test<b@bank.test>>"), NULL,
+	    "bank.test" },
+	{ "text behind", VALUE(" <a@x.test> bank"), NULL, "x.test" },
+	{ "two signs", VALUE(" a@x.test@bank.test"), NULL, "bank.test" },
+	{ "two signs in angle", VALUE(" <a@x.test@bank.test>"), NULL,
+	    "bank.test" },
+	{ "route", VALUE(" <@bank.test:a@x.test>"), NULL, "bank.test" },
+	{ "empty group", VALUE(" undisclosed-recipients:;"), NULL, NULL },
+	{ "group without end", VALUE(" staff: a@x.test"), NULL, "x.test" },
+	{ "group in group", VALUE(" a: b: c@x.test;;"), NULL, "x.test" },
+	{ "group, then another", VALUE(" a: b@x.test;, c@bank.test"), NULL,
+	    "bank.test" },
+	{ "nothing", VALUE(""), NULL, NULL },
+	{ "blanks", VALUE(" \r\n"), NULL, NULL },
+	{ "comma", VALUE(" ,"), NULL, NULL },
+	{ "empty angle", VALUE(" <>"), NULL, NULL },
+	{ "name alone", VALUE(" Ann"), NULL, NULL },
+	{ "no local part", VALUE(" @x.test"), NULL, "x.test" },
+	{ "no domain", VALUE(" a@"), NULL, NULL },
+	{ "literal", VALUE(" a@[192.0.2.1]"), NULL, NULL },
+	{ "empty label", VALUE(" a@x..test"), NULL, NULL },
+	{ "odd domain", VALUE(" a@evil.test(.bank.test"), NULL, "evil.test" },
+	{ "odd characters", VALUE(" a@ev!il.test"), NULL, NULL },
+	{ "quote without end", VALUE(" \"a <b@x.test>"), NULL, "x.test" },
+	{ "comment without end", VALUE(" a@x.test (b"), NULL, "x.test" },
+	{ "angle without end", VALUE(" <a@x.test"), NULL, "x.test" },
+	{ "NUL", VALUE(" a@x.test\0@bank.test"), NULL, "bank.test" },
+	{ "NUL in a comment", VALUE(" a@x.test (\0)"), NULL, "x.test" },
+	{ "control", VALUE(" a@x.test\001"), NULL, "x.test" },
+	{ "semicolon", VALUE(" a@x.test; b@bank.test"), NULL, "bank.test" },
+	{ "words before the sign", VALUE(" a b@x.test"), NULL, "x.test" },
+	{ "bracket in the name", VALUE(" [Ann] <a@x.test>"), NULL, "x.test" },
+};
+
+static bool
+lists(const struct from *from, const char *domain)
+{
+	for (size_t i = 0; i < from->count; i++)
+		if (strcmp(from->domains[i], domain) == 0)
+			return true;
+	return false;
+}
+
+static void
+parses(void)
+{
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct from_case *c = &cases[i];
+		struct arena *arena = arena_new(0);
+		char *value = malloc(c->len + 1);
+		struct from from = { 0 };
+		const char *domain;
+
+		/* Of exact size, so that a read beyond is seen. */
+		value = realloc(value, c->len == 0 ? 1 : c->len);
+		memcpy(value, c->value, c->len);
+		from_add(&from, arena, value, c->len);
+		domain = from_domain(&from);
+		CASE_ASSERT(c->name, (domain == NULL) == (c->domain == NULL));
+		if (domain != NULL && c->domain != NULL)
+			CASE_ASSERT(c->name, strcmp(domain, c->domain) == 0);
+		CASE_ASSERT(c->name, (from.why == NULL) ==
+		    (c->domain != NULL));
+		if (c->listed != NULL)
+			CASE_ASSERT(c->name, lists(&from, c->listed));
+		free(value);
+		arena_free(&arena);
+	}
+}
+
+static void
+two_fields(void)
+{
+	struct arena *arena = arena_new(0);
+	struct from from = { 0 };
+
+	CU_ASSERT(from_domain(&from) == NULL);
+	from_add(&from, arena, VALUE(" a@x.test"));
+	CU_ASSERT(from_domain(&from) != NULL);
+	from_add(&from, arena, VALUE(" a@x.test"));
+	CU_ASSERT(from_domain(&from) == NULL);
+	from_add(&from, arena, VALUE(" Ann <a@bank.test>"));
+	CU_ASSERT(lists(&from, "x.test") && lists(&from, "bank.test"));
+	CU_ASSERT(from.fields == 3);
+	arena_free(&arena);
+}
+
+static void
+bounds(void)
+{
+	struct arena *arena = arena_new(0);
+	struct from from = { 0 };
+	size_t len = 100000;
+	char *value = malloc(len);
+
+	memset(value, '(', len);
+	from_add(&from, arena, value, 60000);
+	CU_ASSERT(from_domain(&from) == NULL);
+	CU_ASSERT(!from.too_many);
+	from_add(&from, arena, value, len);
+	CU_ASSERT(from.too_many);
+	from = (struct from){ 0 };
+	for (size_t i = 0; i + 8 <= 60000; i += 8) {
+		memcpy(value + i, "a@a.test", 8);
+		value[i + 2] = (char)('a' + i / 8 % 26);
+		value[i + 7] = ',';
+	}
+	from_add(&from, arena, value, 60000);
+	CU_ASSERT(from.count == FROM_DOMAINS_MAX);
+	CU_ASSERT(from.too_many);
+	free(value);
+	arena_free(&arena);
+}
+
+SUITE(from, { "parses", parses }, { "two fields", two_fields },
+    { "bounds", bounds })
