@@ -27,7 +27,8 @@
 
 static struct {
 	char program[32], role[32], host[256], short_host[256];
-	char front[160];			/* "host millgate/gateway[123]: " */
+	char front[160];		/* "host millgate/gateway[123]: " */
+	struct log_line json_front;	/* the same as members */
 	enum log_target target;
 	int fd;
 	bool json, open;
@@ -67,6 +68,19 @@ syslog_connect(void)
 	return fd;
 }
 
+/* {"host":..., to stand behind the time. */
+static void
+json_front(struct log_line *line)
+{
+	line->len = 0;
+	log_line_json_open(line);
+	log_line_json_string(line, "host", self.host);
+	log_line_json_string(line, "program", self.program);
+	if (self.role[0] != '\0')
+		log_line_json_string(line, "role", self.role);
+	log_line_json_number(line, "pid", self.pid);
+}
+
 /* Who and where we are; later calls cost system calls that we save. */
 static void
 learn_self(void)
@@ -81,6 +95,7 @@ learn_self(void)
 	    self.target == LOG_TO_SYSLOG ? "" : self.short_host,
 	    self.target == LOG_TO_SYSLOG ? "" : " ", self.program,
 	    self.role[0] == '\0' ? "" : "/", self.role, (int)self.pid);
+	json_front(&self.json_front);
 	tzset();		/* the zone's file is out of reach in a chroot */
 	self.open = true;
 }
@@ -125,23 +140,25 @@ put_local_time(struct log_line *line, time_t now)
 	log_line_puts(line, text);
 }
 
-/* RFC 3339, with milliseconds. */
+/* {"time":"2026-11-24T03:00:01.123Z" (RFC 3339), made anew once a second. */
 static void
 put_json_time(struct log_line *line, const struct timespec *now)
 {
 	static _Thread_local time_t cached = -1;
-	static _Thread_local char text[32];
-	char whole[48];
+	static _Thread_local char text[40];
+	int ms = (int)(now->tv_nsec / 1000000);
+	char tail[] = { '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10),
+	    (char)('0' + ms % 10), 'Z', '"' };
 	struct tm tm;
 
 	if (now->tv_sec != cached) {
 		gmtime_r(&now->tv_sec, &tm);
-		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+		strftime(text, sizeof(text), "{\"time\":\"%Y-%m-%dT%H:%M:%S",
+		    &tm);
 		cached = now->tv_sec;
 	}
-	snprintf(whole, sizeof(whole), "%s.%03dZ", text,
-	    (int)(now->tv_nsec / 1000000));
-	log_line_json_string(line, "time", whole);
+	log_line_puts(line, text);
+	log_line_put(line, tail, sizeof(tail));
 }
 
 /* What stands before the text of a line in every shape. */
@@ -168,18 +185,14 @@ begin(struct log_line *line, const struct log *log, enum log_level level,
 	if (!self.json) {
 		log_line_puts(line, mark);
 		if (log != NULL && log->id[0] != '\0') {
-			log_line_text(line, log->id, "");
+			log_line_text(line, log->id);
 			log_line_put(line, ": ", 2);
 		}
 		return;
 	}
-	log_line_json_open(line);
 	put_json_time(line, &now);
-	log_line_json_string(line, "host", self.host);
-	log_line_json_string(line, "program", self.program);
-	if (self.role[0] != '\0')
-		log_line_json_string(line, "role", self.role);
-	log_line_json_number(line, "pid", self.pid);
+	log_line_put(line, ",", 1);
+	log_line_put(line, self.json_front.bytes + 1, self.json_front.len - 1);
 	log_line_json_string(line, "level", levels[level].name);
 	if (log != NULL && log->id[0] != '\0')
 		log_line_json_string(line, "id", log->id);
@@ -206,9 +219,14 @@ send_line(struct log_line *line)
 {
 	ssize_t n;
 
-	if (self.target == LOG_TO_SYSLOG)
-		return send_syslog(line);
+	if (self.target == LOG_TO_SYSLOG && send_syslog(line))
+		return true;
 	log_line_end(line);
+	/* In a chroot a new syslogd is out of reach; systemd reads stderr. */
+	if (self.target == LOG_TO_SYSLOG) {
+		n = write(STDERR_FILENO, line->bytes, line->len);
+		return false;
+	}
 	do {
 		n = write(self.fd, line->bytes, line->len);
 	} while (n < 0 && errno == EINTR);
@@ -256,7 +274,7 @@ message(const struct log *log, enum log_level level, const char *mark,
 	if (self.json)
 		log_line_json_string(&line, "message", text);
 	else
-		log_line_text(&line, text, "");
+		log_line_text(&line, text);
 	finish(&line);
 }
 
@@ -302,7 +320,7 @@ field_text(struct log_line *line, const struct log_field *f, bool first)
 {
 	if (f->kind == LOG_FIELD_COMMENT) {
 		log_line_put(line, " (", 2);
-		log_line_text(line, f->string, "");
+		log_line_text(line, f->string);
 		log_line_put(line, ")", 1);
 		return;
 	}
@@ -320,11 +338,11 @@ field_text(struct log_line *line, const struct log_field *f, bool first)
 	case LOG_FIELD_ADDRESS:
 		/* "a>, status=sent"@b is a mailbox, and must not look sent. */
 		log_line_put(line, "<", 1);
-		log_line_text(line, f->string, "<>");
+		log_line_address(line, f->string);
 		log_line_put(line, ">", 1);
 		return;
 	default:
-		log_line_text(line, f->string, "");
+		log_line_text(line, f->string);
 	}
 }
 

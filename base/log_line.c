@@ -122,48 +122,74 @@ is_treacherous(unsigned code)
 	    (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
 }
 
-/* How many bytes from p on are plain: ASCII and not special. */
+/* Where an ASCII character may stand as it is. */
+enum { IN_TEXT = 1, IN_ADDRESS = 2, IN_JSON = 4, EVERYWHERE = 7 };
+
+static const unsigned char plain[256] = {
+	[' '] = EVERYWHERE, ['!'] = EVERYWHERE, ['"'] = IN_TEXT | IN_ADDRESS,
+	['#' ... ';'] = EVERYWHERE, ['<'] = IN_TEXT | IN_JSON,
+	['='] = EVERYWHERE, ['>'] = IN_TEXT | IN_JSON,
+	['?' ... '['] = EVERYWHERE, ['\\'] = IN_TEXT | IN_ADDRESS,
+	[']' ... '~'] = EVERYWHERE,
+};
+
+/* How many bytes from p on may stand as they are. */
 static size_t
-plain_run(const unsigned char *p, const char *special)
+plain_run(const unsigned char *p, unsigned where)
 {
 	size_t n = 0;
 
-	while (p[n] >= 0x20 && p[n] < 0x7f && strchr(special, p[n]) == NULL)
+	while (plain[p[n]] & where)
 		n++;
 	return n;
 }
 
-void
-log_line_text(struct log_line *line, const char *string, const char *special)
+static void
+put_escaped(struct log_line *line, const unsigned char *p, size_t len)
+{
+	char escaped[16];
+
+	for (size_t i = 0; i < len; i++) {
+		escaped[4 * i] = '\\';
+		escaped[4 * i + 1] = 'x';
+		escaped[4 * i + 2] = hex[p[i] >> 4];
+		escaped[4 * i + 3] = hex[p[i] & 15];
+	}
+	put_whole(line, escaped, 4 * len);
+}
+
+static void
+put_text(struct log_line *line, const char *string, unsigned where)
 {
 	const unsigned char *p = (const unsigned char *)string;
-	char escaped[16];
 	unsigned code;
 	size_t len, n;
 
 	while (*p != '\0' && line->len <= LIMIT) {
-		if ((n = plain_run(p, special)) > 0) {
+		if ((n = plain_run(p, where)) > 0) {
 			log_line_put(line, (const char *)p, n);
 			p += n;
 			continue;
 		}
 		len = utf8(p, &code);
-		if (len > 1 && !is_treacherous(code)) {
+		if (len > 1 && !is_treacherous(code))
 			put_whole(line, (const char *)p, len);
-			p += len;
-			continue;
-		}
-		if (len == 0)
-			len = 1;
-		for (size_t i = 0; i < len; i++) {
-			escaped[4 * i] = '\\';
-			escaped[4 * i + 1] = 'x';
-			escaped[4 * i + 2] = hex[p[i] >> 4];
-			escaped[4 * i + 3] = hex[p[i] & 15];
-		}
-		put_whole(line, escaped, 4 * len);
-		p += len;
+		else
+			put_escaped(line, p, len == 0 ? 1 : len);
+		p += len == 0 ? 1 : len;
 	}
+}
+
+void
+log_line_text(struct log_line *line, const char *string)
+{
+	put_text(line, string, IN_TEXT);
+}
+
+void
+log_line_address(struct log_line *line, const char *string)
+{
+	put_text(line, string, IN_ADDRESS);
 }
 
 /* What stands for the character at p in a JSON string, in unit; its length. */
@@ -203,7 +229,7 @@ json_quoted(struct log_line *line, const char *value)
 
 	put_reserved(line, '"');
 	while (*p != '\0') {
-		n = plain_run(p, "\"\\");
+		n = plain_run(p, IN_JSON);
 		if (line->len < LIMIT && n > LIMIT - line->len)
 			n = LIMIT - line->len;
 		if (n > 0 && line->len < LIMIT) {

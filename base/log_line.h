@@ -19,9 +19,10 @@ void log_line_number(struct log_line *, int64_t);
 
 /*
  * Appends text from outside: controls, bidirectional controls, line separators
- * and bytes that are not UTF-8 become \xNN, and so do those in special.
+ * and bytes that are not UTF-8 become \xNN; in an address < and > do as well.
  */
-void log_line_text(struct log_line *, const char *string, const char *special);
+void log_line_text(struct log_line *, const char *string);
+void log_line_address(struct log_line *, const char *string);
 
 /*
  * Appends a JSON member, with a comma unless it is the first.  A member that
