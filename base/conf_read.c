@@ -69,7 +69,7 @@ read_all(int fd, size_t max, size_t *len, const char **why)
 {
 	size_t size = 8192;
 	struct stat status;
-	char *bytes;
+	char *bytes, *grown;
 	ssize_t n;
 
 	if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
@@ -89,9 +89,11 @@ read_all(int fd, size_t max, size_t *len, const char **why)
 			free(bytes);
 			return NULL;
 		}
-		if (*len == size &&
-		    (bytes = realloc(bytes, (size *= 2) + 1)) == NULL)
+		if (*len < size)
+			continue;
+		if ((grown = realloc(bytes, (size *= 2) + 1)) == NULL)
 			fatal("out of memory");
+		bytes = grown;
 	}
 	bytes[*len] = '\0';
 	return bytes;

@@ -274,8 +274,8 @@ counter_label(char *labels, size_t size, const char *name, const char *value)
 
 	if (size < len + need)
 		return;
-	len += (size_t)sprintf(labels + len, "%s%s=\"", len == 0 ? "" : ",",
-	    name);
+	len += (size_t)snprintf(labels + len, size - len, "%s%s=\"",
+	    len == 0 ? "" : ",", name);
 	for (; *value != '\0' && size - len > 4; value++) {
 		if (*value == '"' || *value == '\\' || *value == '\n')
 			labels[len++] = '\\';

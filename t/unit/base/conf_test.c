@@ -217,141 +217,141 @@ given(void)
 	conf_free(&conf);
 }
 
+static const struct {
+	const char *name, *text, *want;
+} wrong[] = {
+	{ "not a size", "\nmessage_size_limit = 50X\n",
+	    "built-in:2: message_size_limit: \"50X\": not a size (10M; "
+	    "K, M, G)\n" },
+	{ "range", "message_size_limit = 3G",
+	    "built-in:1: message_size_limit: \"3G\": must be between "
+	    "1K and 2G\n" },
+	{ "choice", "format = xml",
+	    "built-in:1: format: \"xml\": must be one of text, json\n"
+	},
+	{ "flag", "listener a { tls = maybe }",
+	    "built-in:1: tls: \"maybe\": not a flag (yes, no)\n" },
+	{ "unknown, near", "\n\nrelay_domain = x\n",
+	    "built-in:3: relay_domain: unknown option (did you mean "
+	    "relay_domains?)\n" },
+	{ "unknown section, near", "lisener smtp {\n port = 1\n}\n",
+	    "built-in:1: lisener: unknown option (did you mean "
+	    "listener?)\n" },
+	{ "unknown, far", "quite_other = x",
+	    "built-in:1: quite_other: unknown option\n" },
+	{ "in the wrong section", "timeout = 5s",
+	    "built-in:1: timeout: unknown option here (it stands in a "
+	    "section listener)\n" },
+	{ "below the top", "spf {\n\nhostname = x }",
+	    "built-in:3: hostname: unknown option here (it stands at "
+	    "the top level)\n" },
+	{ "section in a section", "spf { listener a { } }",
+	    "built-in:1: listener: unknown option here (the section "
+	    "stands at the top level)\n" },
+	{ "several at once", "relay_domain = x\nhostnam = { a, b }\n"
+	    "listener a {\n prt = 5\n port = x\n}\nformat = xml",
+	    "built-in:1: relay_domain: unknown option (did you mean "
+	    "relay_domains?)\n"
+	    "built-in:2: hostnam: unknown option (did you mean "
+	    "hostname?)\n"
+	    "built-in:4: prt: unknown option (did you mean port?)\n"
+	    "built-in:5: port: \"x\": not a number\n"
+	    "built-in:7: format: \"xml\": must be one of text, json\n"
+	},
+	{ "list for a value", "\nhostname = { a, b }",
+	    "built-in:2: hostname: one value wanted, not a list\n" },
+	{ "list of one for a value", "hostname = { a }",
+	    "built-in:1: hostname: one value wanted, not a list\n" },
+	{ "empty list for a value", "listener a {\nport = {} }",
+	    "built-in:1: port: one value wanted, not a list\n" },
+	{ "more for a value", "hostname = a\nhostname += b",
+	    "built-in:1: hostname: one value wanted, not a list\n" },
+	{ "section for an option", "hostname { a = b }",
+	    "built-in:1: missing equal sign after option 'hostname'\n"
+	},
+	{ "option for a section", "listener = 5",
+	    "built-in:1: missing title for section 'listener'\n" },
+	{ "no title", "listener { port = 5 }",
+	    "built-in:1: missing title for section 'listener'\n" },
+	{ "option twice", "hostname = a\n\nhostname = b",
+	    "built-in:3: hostname: given a second time; first at "
+	    "built-in:1\n" },
+	{ "list twice", "stubs = { a }\nstubs = { b, c }",
+	    "built-in:2: stubs: given a second time; first at "
+	    "built-in:1\n" },
+	{ "title twice", "listener a { port = 1 }\nlistener b { }\n"
+	    "listener a { port = 2 }",
+	    "built-in:3: listener a: stands here a second time; first "
+	    "at built-in:1\n" },
+	{ "section twice", "spf {\n}\nspf { lookups = 3 }",
+	    "built-in:3: spf: stands here a second time; first at "
+	    "built-in:1\n" },
+	{ "no end", "\nlistener a {\nport = 5\n",
+	    "built-in:2: section listener has no closing brace\n" },
+	{ "no end, two files", "\nspf {",
+	    "built-in:2: section spf has no closing brace\n" },
+	{ "no value", "\nhostname =",
+	    "built-in:3: premature end of file\n" },
+	{ "no end of a list", "stubs = { a, ",
+	    "built-in:2: premature end of file\n" },
+	{ "no end of a list either", "stubs = { a",
+	    "built-in:2: premature end of file\n" },
+	{ "no end of a comment", "spf { }\n/* x\n",
+	    "built-in:2: a comment has no end\n" },
+	{ "lines behind comments", "# x\n// y\n/* a\n */ spf { # \" {\n"
+	    "lookups = 'a#//' /* } */ }\nformat = http://x // z",
+	    "built-in:6: format: \"http://x\": must be one of text, "
+	    "json\nbuilt-in:5: lookups: \"a#//\": not a number\n" },
+	{ "open string behind an escape", "\nhostname = \"\\\"\n",
+	    "built-in:2: a string has no closing quote\n" },
+	{ "stray brace", "hostname = a\n}\n",
+	    "built-in:2: unexpected closing brace\n" },
+	{ "open string", "hostname = \"a\n",
+	    "built-in:1: a string has no closing quote\n" },
+	{ "no file", "\ntls_key = /no/such.pem",
+	    "built-in:2: tls_key: /no/such.pem: No such file or "
+	    "directory\n" },
+	{ "no table file", "relay_domains = \"file:/no/such\"",
+	    "built-in:1: relay_domains: /no/such: No such file or "
+	    "directory\n" },
+	{ "table not alone", "relay_domains = { a,\n\"file:/x\" }",
+	    "built-in:1: relay_domains: \"file:\" must stand alone\n"
+	},
+	{ "table of no type we have", "relay_domains = \"ldap:/x\"",
+	    "built-in:1: relay_domains: \"ldap:/x\": no such type of "
+	    "table (file, cidr, pcre)\n" },
+	{ "inline network", "trusted_networks = { \"::1\",\n"
+	    "\"10.0.0.1/8\" }",
+	    "built-in:2: trusted_networks: \"10.0.0.1/8\": bits are "
+	    "set behind the prefix length\n" },
+	{ "no included file", "\ninclude(\"/no/such.conf\")",
+	    "built-in:2: include: /no/such.conf: No such file or "
+	    "directory\n" },
+	{ "hidden option", "spf { \"\\x01begin\" = x }",
+	    "built-in:1: spf: stands here a second time; first at "
+	    "built-in:1\n" },
+	{ "path into a section", "spf { }\n\"spf|lookups\" = 5",
+	    "built-in:2: lookups: unknown option\n" },
+	{ "path into nothing", "\"spf|lookups\" = 5", NULL },
+	{ "empty name", "\"\" = 5", NULL },
+	{ "just an equal sign", "=", NULL },
+};
+
 static void
 errors(void)
 {
-	static const struct {
-		const char *name, *text, *want;
-	} cases[] = {
-		{ "not a size", "\nmessage_size_limit = 50X\n",
-		    "built-in:2: message_size_limit: \"50X\": not a size (10M; "
-		    "K, M, G)\n" },
-		{ "range", "message_size_limit = 3G",
-		    "built-in:1: message_size_limit: \"3G\": must be between "
-		    "1K and 2G\n" },
-		{ "choice", "format = xml",
-		    "built-in:1: format: \"xml\": must be one of text, json\n"
-		},
-		{ "flag", "listener a { tls = maybe }",
-		    "built-in:1: tls: \"maybe\": not a flag (yes, no)\n" },
-		{ "unknown, near", "\n\nrelay_domain = x\n",
-		    "built-in:3: relay_domain: unknown option (did you mean "
-		    "relay_domains?)\n" },
-		{ "unknown section, near", "lisener smtp {\n port = 1\n}\n",
-		    "built-in:1: lisener: unknown option (did you mean "
-		    "listener?)\n" },
-		{ "unknown, far", "quite_other = x",
-		    "built-in:1: quite_other: unknown option\n" },
-		{ "in the wrong section", "timeout = 5s",
-		    "built-in:1: timeout: unknown option here (it stands in a "
-		    "section listener)\n" },
-		{ "below the top", "spf {\n\nhostname = x }",
-		    "built-in:3: hostname: unknown option here (it stands at "
-		    "the top level)\n" },
-		{ "section in a section", "spf { listener a { } }",
-		    "built-in:1: listener: unknown option here (the section "
-		    "stands at the top level)\n" },
-		{ "several at once", "relay_domain = x\nhostnam = { a, b }\n"
-		    "listener a {\n prt = 5\n port = x\n}\nformat = xml",
-		    "built-in:1: relay_domain: unknown option (did you mean "
-		    "relay_domains?)\n"
-		    "built-in:2: hostnam: unknown option (did you mean "
-		    "hostname?)\n"
-		    "built-in:4: prt: unknown option (did you mean port?)\n"
-		    "built-in:5: port: \"x\": not a number\n"
-		    "built-in:7: format: \"xml\": must be one of text, json\n"
-		},
-		{ "list for a value", "\nhostname = { a, b }",
-		    "built-in:2: hostname: one value wanted, not a list\n" },
-		{ "list of one for a value", "hostname = { a }",
-		    "built-in:1: hostname: one value wanted, not a list\n" },
-		{ "empty list for a value", "listener a {\nport = {} }",
-		    "built-in:1: port: one value wanted, not a list\n" },
-		{ "more for a value", "hostname = a\nhostname += b",
-		    "built-in:1: hostname: one value wanted, not a list\n" },
-		{ "section for an option", "hostname { a = b }",
-		    "built-in:1: missing equal sign after option 'hostname'\n"
-		},
-		{ "option for a section", "listener = 5",
-		    "built-in:1: missing title for section 'listener'\n" },
-		{ "no title", "listener { port = 5 }",
-		    "built-in:1: missing title for section 'listener'\n" },
-		{ "option twice", "hostname = a\n\nhostname = b",
-		    "built-in:3: hostname: given a second time; first at "
-		    "built-in:1\n" },
-		{ "list twice", "stubs = { a }\nstubs = { b, c }",
-		    "built-in:2: stubs: given a second time; first at "
-		    "built-in:1\n" },
-		{ "title twice", "listener a { port = 1 }\nlistener b { }\n"
-		    "listener a { port = 2 }",
-		    "built-in:3: listener a: stands here a second time; first "
-		    "at built-in:1\n" },
-		{ "section twice", "spf {\n}\nspf { lookups = 3 }",
-		    "built-in:3: spf: stands here a second time; first at "
-		    "built-in:1\n" },
-		{ "no end", "\nlistener a {\nport = 5\n",
-		    "built-in:2: section listener has no closing brace\n" },
-		{ "no end, two files", "\nspf {",
-		    "built-in:2: section spf has no closing brace\n" },
-		{ "no value", "\nhostname =",
-		    "built-in:3: premature end of file\n" },
-		{ "no end of a list", "stubs = { a, ",
-		    "built-in:2: premature end of file\n" },
-		{ "no end of a list either", "stubs = { a",
-		    "built-in:2: premature end of file\n" },
-		{ "no end of a comment", "spf { }\n/* x\n",
-		    "built-in:2: a comment has no end\n" },
-		{ "lines behind comments", "# x\n// y\n/* a\n */ spf { # \" {\n"
-		    "lookups = 'a#//' /* } */ }\nformat = http://x // z",
-		    "built-in:6: format: \"http://x\": must be one of text, "
-		    "json\nbuilt-in:5: lookups: \"a#//\": not a number\n" },
-		{ "open string behind an escape", "\nhostname = \"\\\"\n",
-		    "built-in:2: a string has no closing quote\n" },
-		{ "stray brace", "hostname = a\n}\n",
-		    "built-in:2: unexpected closing brace\n" },
-		{ "open string", "hostname = \"a\n",
-		    "built-in:1: a string has no closing quote\n" },
-		{ "no file", "\ntls_key = /no/such.pem",
-		    "built-in:2: tls_key: /no/such.pem: No such file or "
-		    "directory\n" },
-		{ "no table file", "relay_domains = \"file:/no/such\"",
-		    "built-in:1: relay_domains: /no/such: No such file or "
-		    "directory\n" },
-		{ "table not alone", "relay_domains = { a,\n\"file:/x\" }",
-		    "built-in:1: relay_domains: \"file:\" must stand alone\n"
-		},
-		{ "table of no type we have", "relay_domains = \"ldap:/x\"",
-		    "built-in:1: relay_domains: \"ldap:/x\": no such type of "
-		    "table (file, cidr, pcre)\n" },
-		{ "inline network", "trusted_networks = { \"::1\",\n"
-		    "\"10.0.0.1/8\" }",
-		    "built-in:2: trusted_networks: \"10.0.0.1/8\": bits are "
-		    "set behind the prefix length\n" },
-		{ "no included file", "\ninclude(\"/no/such.conf\")",
-		    "built-in:2: include: /no/such.conf: No such file or "
-		    "directory\n" },
-		{ "hidden option", "spf { \"\\x01begin\" = x }",
-		    "built-in:1: spf: stands here a second time; first at "
-		    "built-in:1\n" },
-		{ "path into a section", "spf { }\n\"spf|lookups\" = 5",
-		    "built-in:2: lookups: unknown option\n" },
-		{ "path into nothing", "\"spf|lookups\" = 5", NULL },
-		{ "empty name", "\"\" = 5", NULL },
-		{ "just an equal sign", "=", NULL },
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct buf out = BUF_INIT;
-		struct conf *conf = conf_load(NULL, cases[i].text, kinds,
+		struct conf *conf = conf_load(NULL, wrong[i].text, kinds,
 		    KIND_COUNT, &out);
 
-		CASE_ASSERT(cases[i].name, conf == NULL && out.len > 0);
-		if (cases[i].want != NULL && out.len > 0 &&
-		    strcmp(out.data, cases[i].want) != 0)
+		CASE_ASSERT(wrong[i].name, conf == NULL && out.len > 0);
+		if (wrong[i].want != NULL && out.len > 0 &&
+		    strcmp(out.data, wrong[i].want) != 0)
 			fprintf(stderr, "\ngot: %s", out.data);
-		if (cases[i].want != NULL && out.len > 0)
-			CASE_ASSERT(cases[i].name,
-			    strcmp(out.data, cases[i].want) == 0);
+		if (wrong[i].want != NULL && out.len > 0)
+			CASE_ASSERT(wrong[i].name,
+			    strcmp(out.data, wrong[i].want) == 0);
 		conf_free(&conf);
 		buf_release(&out);
 	}
