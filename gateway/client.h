@@ -78,6 +78,15 @@ bool client_deliver(struct client *, const struct envelope *,
     const struct slice *content, size_t content_count, size_t size,
     struct delivery *results, size_t count, struct arena *);
 
+/*
+ * Whether a kept connection was closed before it took anything of the last
+ * delivery, so that another may be tried at once.
+ */
+bool client_was_stale(const struct delivery *results, size_t count);
+
+/* Bounds each delivery from now on. */
+void client_limit(struct client *, int64_t total_timeout_ms);
+
 /* QUIT without waiting, close. */
 void client_close(struct client **);
 

@@ -666,3 +666,27 @@ client_deliver(struct client *client, const struct envelope *envelope,
 	}
 	return !client->broken;
 }
+
+bool
+client_was_stale(const struct delivery *results, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct delivery *result = &results[i];
+
+		/* Refused by ourselves: the same on every connection. */
+		if (result->status == DELIVERY_PERMANENT && result->code == 0)
+			continue;
+		if (result->status != DELIVERY_TEMPORARY ||
+		    (result->code != 0 && result->code != 421) ||
+		    (strcmp(result->command, "MAIL FROM") != 0 &&
+		    strcmp(result->command, "RSET") != 0))
+			return false;
+	}
+	return true;
+}
+
+void
+client_limit(struct client *client, int64_t total_timeout_ms)
+{
+	client->total_timeout_ms = total_timeout_ms;
+}
