@@ -69,9 +69,9 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	    "The largest header section.")				\
 	ROW(o, max_received, number, "50", "1", "1000",			\
 	    "Received fields from which on a message is in a loop.")	\
-	ROW(o, command_timeout, duration, "5m", "1s", "1h",		\
+	ROW(o, command_timeout, duration, "5m", "100ms", "1h",		\
 	    "How long a command, all of it, may be on its way.")		\
-	ROW(o, data_timeout, duration, "10m", "1s", "1d",		\
+	ROW(o, data_timeout, duration, "10m", "100ms", "1d",		\
 	    "How long a message, all of it, may be on its way.")		\
 	ROW(o, filter_timeout, duration, "5m", "1s", "10m",		\
 	    "How long filters may take once a message is complete.")	\

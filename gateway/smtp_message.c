@@ -460,15 +460,18 @@ absurd_chunk(struct smtp_session *s, const struct smtp_bdat *bdat)
 	return true;
 }
 
-void
+bool
 smtp_skip_bdat(struct smtp_session *s, struct smtp_span argument)
 {
+	const struct smtp_error *error;
 	struct smtp_bdat bdat;
 
-	if (smtp_parse_bdat(argument, &bdat) != NULL || absurd_chunk(s, &bdat))
-		return;
-	(void)read_chunk(s, bdat.size, false, smtp_session_deadline(s,
-	    s->listener->options->data_timeout));
+	if ((error = smtp_parse_bdat(argument, &bdat)) != NULL) {
+		smtp_reply_error(s, error);
+		return false;
+	}
+	return !absurd_chunk(s, &bdat) && read_chunk(s, bdat.size, false,
+	    smtp_session_deadline(s, s->listener->options->data_timeout));
 }
 
 /* The first chunk begins the content; false: filters refused it. */

@@ -322,10 +322,9 @@ run_command(struct smtp_session *s, const char *line, size_t len)
 		return;
 	}
 	/* Its chunk follows all the same (RFC 3030, 2). */
-	if (command.verb == SMTP_BDAT)
-		smtp_skip_bdat(s, command.argument);
-	if (!s->closing)
-		smtp_reply(s, 503, "5.5.1", "%s", out_of_order(s));
+	if (command.verb == SMTP_BDAT && !smtp_skip_bdat(s, command.argument))
+		return;
+	smtp_reply(s, 503, "5.5.1", "%s", out_of_order(s));
 }
 
 static bool

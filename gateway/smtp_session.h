@@ -181,7 +181,10 @@ void smtp_transaction_end(struct smtp_session *, const char *verdict);
 void smtp_do_data(struct smtp_session *, struct smtp_span);
 void smtp_do_bdat(struct smtp_session *, struct smtp_span);
 
-/* A chunk that comes although its command is refused: read, dropped. */
-void smtp_skip_bdat(struct smtp_session *, struct smtp_span);
+/*
+ * A chunk that comes although its command is out of order: read, dropped.
+ * True: the refusal is still to be said.
+ */
+bool smtp_skip_bdat(struct smtp_session *, struct smtp_span);
 
 #endif
