@@ -259,6 +259,14 @@ message_id(const struct milter_facts *f, char *scratch)
 	return scratch;
 }
 
+/* For our own filter hosts, which ask for it. */
+static const char *
+trusted(const struct milter_facts *f, char *scratch)
+{
+	(void)scratch;
+	return f->session->trusted ? "yes" : NULL;
+}
+
 static const struct {
 	const char *name;
 	macro_f *value;
@@ -290,6 +298,7 @@ static const struct {
 	{ "rcpt_host", rcpt_host },
 	{ "rcpt_mailer", rcpt_mailer },
 	{ "msg_id", message_id },
+	{ "millgate_trusted", trusted },
 };
 
 static const struct {

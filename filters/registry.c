@@ -1,10 +1,16 @@
 /* All filters that exist: the only place that knows them all. */
+#include "filters/authres.h"
 #include "filters/chain.h"
+#include "filters/dkim_sign.h"
+#include "filters/dkim_verify.h"
 #include "filters/milter.h"
 #include "filters/spf.h"
 
 const struct filter *const filters_all[] = {
 	&filter_spf,
+	&filter_dkim,
+	&filter_authres,
+	&filter_dkim_sign,
 	&filter_milter,
 	NULL
 };

@@ -1,0 +1,622 @@
+#include "filters/milter.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "filters/chain_run.h"
+#include "filters/milter_codec.h"
+#include "filters/trace.h"
+#include "t/unit/filters/milter_peer.h"
+#include "t/unit/unit.h"
+
+/* --- a gateway in small --- */
+
+struct world {
+	struct conf *conf;
+	struct chain_plan *plan;
+	struct session session;
+	struct chain *chain;
+	struct mail *mail;
+	const char *body;
+	size_t body_len;
+};
+
+static const char default_conf[] = "milter m {\n endpoint = {\"unix:/m\"}\n"
+    " connect_timeout = 1s\n command_timeout = 1s\n content_timeout = 1s\n"
+    " total_timeout = 2s\n spare = 0\n";
+
+static struct conf *
+load(const char *text)
+{
+	struct buf errors = BUF_INIT;
+	static const struct section_kind top = { .name = "", .size = 1 };
+	static const struct section_kind *kinds[32];
+	struct conf *conf;
+	size_t count = 0;
+
+	kinds[count++] = &top;
+	for (size_t i = 0; filters_all[i] != NULL; i++)
+		if (filters_all[i]->options != NULL)
+			kinds[count++] = filters_all[i]->options;
+	conf = conf_load(NULL, text, kinds, count, &errors);
+
+	if (conf == NULL)
+		fprintf(stderr, "\n%s\n%s", text, errors.data);
+	buf_release(&errors);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+	return conf;
+}
+
+static void
+world_init(struct world *w, const char *options, const char *const *names)
+{
+	static const char *const one[] = { "m", NULL };
+	struct buf text = BUF_INIT;
+	const char *why = NULL;
+
+	memset(w, 0, sizeof(*w));
+	buf_printf(&text, "%s%s\n}\n", default_conf, options);
+	w->conf = load(text.data);
+	buf_release(&text);
+	w->plan = chain_plan_new(w->conf, NULL, names != NULL ? names : one,
+	    &why);
+	if (w->plan == NULL)
+		fprintf(stderr, "\n%s", why);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(w->plan);
+	w->session.arena = arena_new(0);
+	w->session.hostname = "mx.example.org";
+	w->session.listener = "smtp";
+	w->session.helo = "client.example";
+	w->session.client_address = "192.0.2.7";
+	w->chain = chain_new(w->plan, &w->session);
+	w->body = "hello\r\n";
+	w->body_len = 7;
+}
+
+static void
+world_release(struct world *w)
+{
+	chain_free(&w->chain);
+	mail_free(&w->mail);
+	arena_free(&w->session.arena);
+	chain_plan_free(&w->plan);
+	conf_free(&w->conf);
+}
+
+static struct verdict
+begin_mail(struct world *w)
+{
+	chain_abort(w->chain);
+	mail_free(&w->mail);
+	w->mail = mail_new(&w->session, 100000, "/tmp");
+	w->mail->trace = trace_new(w->mail->arena);
+	snprintf(w->mail->envelope.id, sizeof(w->mail->envelope.id), "ID1");
+	w->mail->envelope.sender = "a@example.org";
+	return chain_mail(w->chain, w->mail);
+}
+
+/* Our own Received field comes first and is hidden. */
+static const char default_header[] = "Received: by us\r\n"
+    "Subject: one\r\nX-A: 1\r\nX-A: 2\r\nX-AB: 3\r\n";
+
+static void
+fill_mail(struct world *w, const char *header)
+{
+	headers_parse(&w->mail->headers, w->mail->arena, header,
+	    strlen(header));
+	if (w->mail->headers.first != NULL &&
+	    header_is(w->mail->headers.first, "Received"))
+		w->mail->headers.first->hidden = true;
+	body_append(w->mail->body, w->body, w->body_len);
+	w->mail->stage = MAIL_STAGE_COMPLETE;
+}
+
+static struct verdict
+rcpt(struct world *w, const char *address)
+{
+	struct envelope *e = &w->mail->envelope;
+	struct recipient *r = envelope_add_recipient(e, w->mail->arena,
+	    address);
+	struct verdict v = chain_rcpt(w->chain, r);
+
+	if (v.action == ACTION_REJECT || v.action == ACTION_TEMPFAIL)
+		envelope_delete_recipient(e, address);
+	return v;
+}
+
+static struct verdict
+play(struct world *w, char event)
+{
+	struct recipient refused = { .address = "no@example.net" };
+
+	switch (event) {
+	case 'C':
+		return chain_connect(w->chain);
+	case 'H':
+		return chain_helo(w->chain);
+	case 'M':
+		return begin_mail(w);
+	case 'R':
+		return rcpt(w, "b@example.net");
+	case 'r':
+		return rcpt(w, "\"c d\"@example.net");
+	case 'S':
+		chain_rcpt_refused(w->chain, &refused, 550, "5.1.1 no such");
+		return VERDICT_CONTINUE;
+	case 'U':
+		return chain_unknown(w->chain, "FOO bar");
+	case 'D':
+		return chain_data(w->chain);
+	case 'E':
+		fill_mail(w, default_header);
+		return chain_eom(w->chain);
+	default:
+		chain_abort(w->chain);
+		return VERDICT_CONTINUE;
+	}
+}
+
+static struct verdict
+play_all(struct world *w, const char *events)
+{
+	struct verdict v = VERDICT_CONTINUE;
+
+	for (; *events != '\0'; events++)
+		v = play(w, *events);
+	return v;
+}
+
+/* The message as text, our own Received field left out. */
+static void
+print_header(const struct world *w, struct buf *text)
+{
+	for (const struct header *h = w->mail->headers.first; h != NULL;
+	    h = h->next)
+		buf_append(text, h->raw, h->len);
+	buf_putc(text, '\0');
+}
+
+static void
+print_body(const struct world *w, struct buf *text)
+{
+	char *scratch = malloc(BODY_READ_MAX);
+	const char *bytes;
+	size_t offset = 0;
+	ssize_t n;
+
+	while ((n = body_read(w->mail->body, offset, scratch, &bytes)) > 0) {
+		buf_append(text, bytes, (size_t)n);
+		offset += (size_t)n;
+	}
+	free(scratch);
+}
+
+static void
+print_recipients(const struct world *w, struct buf *text)
+{
+	for (const struct recipient *r = w->mail->envelope.recipients;
+	    r != NULL; r = r->next)
+		buf_printf(text, "%s%s", text->len > 0 ? " " : "",
+		    r->address);
+	buf_putc(text, '\0');
+}
+
+static void
+in_a_task(task_f *f, void *argument)
+{
+	task_init();
+	task_detach("test", f, argument);
+	task_loop();
+	task_shutdown();
+}
+
+/* --- conversations --- */
+
+struct conversation {
+	const char *name;
+	struct peer_script script;
+	const char *options, *events;
+	enum action action;		/* of the last event */
+	int code;
+	const char *commands;
+};
+
+#define R(on, nth, code, payload) { on, nth, code, BYTES(payload), 0 }
+#define F(on, nth, code, payload, flags) \
+	{ on, nth, code, BYTES(payload), flags }
+
+static const struct conversation conversations[] = {
+	{ "a whole message", { 0 }, "", "CHMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBEQ" },
+	{ "two messages, no abort between", { 0 }, "", "CHMRDEMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEMRTLLLLNBEQ" },
+	{ "P32 reset once", { 0 }, "", "CHMRXX", ACTION_CONTINUE, 0,
+	    "|OCHMRAQ" },
+	{ "P32 reset after data, next message", { 0 }, "", "CHMRDXMR",
+	    ACTION_CONTINUE, 0, "|OCHMRTAMRAQ" },
+	{ "P33 second helo", { 0 }, "", "CHMRXH", ACTION_CONTINUE, 0,
+	    "|OCHMRAHQ" },
+
+	/* Negotiation. */
+	{ "P19 version 2", { .version = 2, .actions = 0x3f }, "", "CHUMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRLLLLNBEQ" },
+	{ "version 3", { .version = 3, .actions = 0x3f }, "", "CHUMRDE",
+	    ACTION_CONTINUE, 0, "|OCHUMRLLLLNBEQ" },
+	{ "P20 version 7", { .version = 7 }, "", "CHM", ACTION_TEMPFAIL, 451,
+	    "|O|O|O" },
+	{ "version 1", { .version = 1 }, "", "M", ACTION_TEMPFAIL, 451,
+	    "|O" },
+	{ "negotiation refused", { .replies = { R('O', 0, 't', "") } }, "",
+	    "M", ACTION_TEMPFAIL, 451, "|O" },
+	{ "P21 nothing wanted", { .protocol = 0x37f }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OEQ" },
+	{ "P38 silent everywhere", { .protocol = 0xff080 }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "P38 silent, aborted before the end", { .protocol = 0xff080 }, "",
+	    "CHMRX", ACTION_CONTINUE, 0, "|OCQ" },
+	{ "P39 silent at rcpt only", { .protocol = 0x8000 }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "P18 unoffered actions", { .version = 6, .actions = 0xffffffff,
+	    .protocol = 0x400 }, "", "CHMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBEQ" },
+
+	/* Decisions. */
+	{ "reject at connect", { .replies = { R('C', 0, 'r', "") } }, "",
+	    "CH", ACTION_REJECT, 550, "|OCQ" },
+	{ "accept at connect", { .replies = { R('C', 0, 'a', "") } }, "",
+	    "CHMRDE", ACTION_CONTINUE, 0, "|OCQ" },
+	{ "discard at connect is ignored", { .replies = {
+	    R('C', 0, 'd', "") } }, "", "CHMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBEQ" },
+	{ "P30 421 at helo", { .replies = {
+	    R('H', 0, 'y', "421 4.3.0 bye\0") } }, "", "CH",
+	    ACTION_DISCONNECT, 421, "|OCHQ" },
+	{ "reject at mail", { .replies = { R('M', 1, 'r', "") } }, "", "CHM",
+	    ACTION_REJECT, 550, "|OCHMQ" },
+	{ "P26 accept at rcpt, next message anew", { .replies = {
+	    R('R', 1, 'a', "") } }, "", "CHMRrDEMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRMRTLLLLNBEQ" },
+	{ "P27 reject of a recipient", { .replies = { R('R', 1, 'y',
+	    "550 5.1.1 who\0") } }, "", "CHMR", ACTION_REJECT, 550,
+	    "|OCHMRAQ" },
+	{ "one recipient of two", { .replies = { R('R', 1, 't', "") } }, "",
+	    "CHMRrDE", ACTION_CONTINUE, 0, "|OCHMRRTLLLLNBEQ" },
+	{ "P29 discard at rcpt", { .replies = { R('R', 1, 'd', "") } }, "",
+	    "CHMRrDE", ACTION_DISCARD, 0, "|OCHMRAQ" },
+	{ "P29 discard at eom", { .replies = { R('E', 0, 'd', "") } }, "",
+	    "CHMRDE", ACTION_DISCARD, 0, "|OCHMRTLLLLNBEQ" },
+	{ "reject at data", { .replies = { R('T', 0, 'r', "") } }, "",
+	    "CHMRD", ACTION_REJECT, 550, "|OCHMRTQ" },
+	{ "reject at the first field: others may be owed", { .replies = {
+	    R('L', 1, 'y', "554 5.7.0 bad\0") } }, "", "CHMRDEMRDE",
+	    ACTION_REJECT, 554, NULL },
+	{ "reject at the body", { .replies = { R('B', 1, 'r', "") } }, "",
+	    "CHMRDEMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBMRTLLLLNBEQ" },
+	{ "P66 tempfail at eom", { .replies = { R('E', 0, 't', "") } }, "",
+	    "CHMRDE", ACTION_TEMPFAIL, 451, "|OCHMRTLLLLNBEQ" },
+	{ "accept at eom", { .replies = { R('E', 0, 'a', "") } }, "",
+	    "CHMRDE", ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "P31 421 at eom", { .replies = { R('E', 0, 'y', "421 x\0") } }, "",
+	    "CHMRDE", ACTION_DISCONNECT, 421, "|OCHMRTLLLLNBEQ" },
+	{ "shutdown", { .replies = { R('M', 0, '4', "") } }, "", "CHM",
+	    ACTION_DISCONNECT, 421, "|OCHMQ" },
+	{ "P07 reply text without NUL", { .replies = {
+	    R('E', 0, 'y', "550 no") } }, "", "CHMRDE", ACTION_REJECT, 550,
+	    "|OCHMRTLLLLNBEQ" },
+	{ "P07 reply text of class 2", { .replies = {
+	    R('E', 0, 'y', "250 ok\0") } }, "", "CHMRDE", ACTION_TEMPFAIL,
+	    451, "|OCHMRTLLLLNBEQ" },
+
+	/* Unknown commands, refused recipients, skipping. */
+	{ "P40 unknown command", { .replies = { R('U', 0, 'y',
+	    "500 5.5.1 FOO?\0") } }, "", "CHMRU", ACTION_REJECT, 500,
+	    "|OCHMRUAQ" },
+	{ "P43 refused recipient, not asked for", { 0 }, "", "CHMSR",
+	    ACTION_CONTINUE, 0, "|OCHMRAQ" },
+	{ "P43 refused recipient, asked for", { .protocol = 0x800,
+	    .replies = { R('R', 1, 'r', "") } }, "", "CHMSR",
+	    ACTION_CONTINUE, 0, "|OCHMRRAQ" },
+	{ "P37 skip recipients", { .protocol = 0x400, .replies = {
+	    R('R', 1, 's', "") } }, "", "CHMRrRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBEQ" },
+	{ "P37 skip in flight", { .protocol = 0x400, .replies = {
+	    R('L', 1, 's', "") } }, "", "CHMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBEQ" },
+	{ "skip not negotiated", { .replies = { R('R', 1, 's', "") } }, "",
+	    "CHMR", ACTION_TEMPFAIL, 451, "|OCHMR" },
+	{ "P42 progress at connect and body", { .replies = {
+	    R('C', 0, 'p', ""), R('C', 0, 'c', ""), R('B', 0, 'p', ""),
+	    R('B', 0, 'p', ""), R('B', 0, 'c', "") } }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "P41 progress at eom", { .replies = { R('E', 0, 'p', ""),
+	    R('E', 0, 'p', ""), R('E', 0, 'c', "") } }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+
+	/* Failures. */
+	{ "P02 length 0", { .replies = { F('M', 0, 0, "\0\0\0\0", PEER_RAW) }
+	    }, "", "CHM", ACTION_TEMPFAIL, 451, "|OCHM" },
+	{ "P03 absurd length", { .replies = { F('M', 0, 0,
+	    "\x7f\xff\xff\xff" "c", PEER_RAW) } }, "", "CHM",
+	    ACTION_TEMPFAIL, 451, "|OCHM" },
+	{ "P05 not a milter", { .replies = { F('O', 0, 0,
+	    "UNKNOWN COMMAND\n", PEER_RAW) } }, "", "M", ACTION_TEMPFAIL,
+	    451, "|O" },
+	{ "P06 unknown reply", { .replies = { R('R', 0, 'Z', "") } }, "",
+	    "CHMR", ACTION_TEMPFAIL, 451, "|OCHMR" },
+	{ "P06 data after continue", { .replies = { R('R', 0, 'c', "x") } },
+	    "", "CHMR", ACTION_TEMPFAIL, 451, "|OCHMR" },
+	{ "P11 reply without code", { .replies = { R('E', 0, '\0',
+	    "550 x\0") } }, "", "CHMRDE", ACTION_TEMPFAIL, 451,
+	    "|OCHMRTLLLLNBE" },
+	{ "P09 edit before the end", { .replies = { R('B', 0, 'h',
+	    "A\0b\0") } }, "", "CHMRDE", ACTION_TEMPFAIL, 451,
+	    "|OCHMRTLLLLNB" },
+	{ "P08 malformed edit", { .replies = { R('E', 0, 'h', "A\0b"),
+	    R('E', 0, 'c', "") } }, "", "CHMRDE", ACTION_TEMPFAIL, 451,
+	    "|OCHMRTLLLLNBE" },
+	{ "P10 two final replies: next message on another connection",
+	    { .replies = { F('E', 0, 'c', "", 0), F('E', 0, 'c', "", 0) } },
+	    "", "CHMRDEMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTLLLLNBE|OCHMRTLLLLNBE*" },
+	{ "P04 closed inside a packet", { .replies = { F('E', 0, 0,
+	    "\0\0\0\5y5", PEER_RAW | PEER_CLOSE) } }, "", "CHMRDE",
+	    ACTION_TEMPFAIL, 451, "|OCHMRTLLLLNBE" },
+	{ "P69 lost at rcpt: told again", { .replies = { F('R', 1, 0, "",
+	    PEER_NOTHING | PEER_CLOSE | PEER_ONCE) } }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMR|OCHMRTLLLLNBEQ" },
+	{ "P69 lost in the body: told again", { .replies = { F('B', 1, 0, "",
+	    PEER_NOTHING | PEER_CLOSE | PEER_ONCE) } }, "", "CHMRrDE",
+	    ACTION_CONTINUE, 0, "|OCHMRRTLLLLNB|OCHMRRTLLLLNBEQ" },
+	{ "P69 lost after the end: not told again", { .replies = { F('E', 1,
+	    0, "", PEER_NOTHING | PEER_CLOSE | PEER_ONCE) } }, "", "CHMRDE",
+	    ACTION_TEMPFAIL, 451, "|OCHMRTLLLLNBE" },
+	{ "P68 closed between messages", { .replies = { F('E', 1, 'c', "",
+	    PEER_CLOSE | PEER_ONCE) } }, "", "CHMRDEMRDE", ACTION_CONTINUE,
+	    0, "|OCHMRTLLLLNBE|OCHMRTLLLLNBEQ" },
+
+	/* What becomes of the message then. */
+	{ "default accept", { .replies = { R('E', 0, 'Z', "") } },
+	    "default_action = accept", "CHMRDE", ACTION_CONTINUE, 0, NULL },
+	{ "default reject", { .replies = { R('E', 0, 'Z', "") } },
+	    "default_action = reject", "CHMRDE", ACTION_REJECT, 550, NULL },
+	{ "default discard", { .replies = { R('R', 0, 'Z', "") } },
+	    "default_action = discard", "CHMRDE", ACTION_DISCARD, 0, NULL },
+	{ "P13 default accept, half a body", { .replies = { F('E', 0, 'b',
+	    "new", PEER_CLOSE) } }, "default_action = accept", "CHMRDE",
+	    ACTION_TEMPFAIL, 451, NULL },
+	{ "P35 failure at connect doesn't hold for the session", {
+	    .replies = { F('C', 0, 'Z', "", PEER_ONCE) } }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OC|OCHMRTLLLLNBEQ" },
+};
+
+/* A star at the end stands for anything more. */
+static bool
+heard(const char *want)
+{
+	size_t len = want != NULL ? strlen(want) : 0;
+
+	if (want == NULL)
+		return true;
+	if (want[len - 1] == '*')
+		return strncmp(peer_log.commands, want, len - 1) == 0;
+	return strcmp(peer_log.commands, want) == 0;
+}
+
+static void
+run_conversation(const struct conversation *c, int bytewise)
+{
+	struct verdict v;
+	struct world w;
+
+	peer_begin(&c->script);
+	peer_log.bytewise = bytewise;
+	world_init(&w, c->options, NULL);
+	v = play_all(&w, c->events);
+	CASE_ASSERT(c->name, v.action == c->action);
+	CASE_ASSERT(c->name, v.code == c->code);
+	world_release(&w);
+	task_sleep(1);		/* the peers read QUIT */
+	if (!heard(c->commands))
+		fprintf(stderr, "\n%s: %s", c->name, peer_log.commands);
+	CASE_ASSERT(c->name, heard(c->commands));
+	peer_end();
+}
+
+static void
+run_conversations(void *argument)
+{
+	const int *bytewise = argument;
+
+	for (size_t i = 0; i < OPTION_COUNT(conversations); i++)
+		run_conversation(&conversations[i], *bytewise);
+}
+
+static void
+conversations_hold(void)
+{
+	int bytewise = 0;
+
+	in_a_task(run_conversations, &bytewise);
+}
+
+static void
+conversations_hold_byte_by_byte(void)
+{
+	int bytewise = 1;
+
+	in_a_task(run_conversations, &bytewise);
+}
+
+/* --- edits --- */
+
+struct edit_case {
+	const char *name;
+	struct peer_reply replies[8];
+	bool exact;			/* HDR_LEADSPC */
+	const char *options;
+	const char *header, *body, *recipients, *sender;
+	const char *hold;
+};
+
+#define HEADER_SAME "Received: by us\r\nSubject: one\r\nX-A: 1\r\n" \
+	"X-A: 2\r\nX-AB: 3\r\n"
+#define E(code, payload) { 'E', 0, code, BYTES(payload), 0 }
+
+static const struct edit_case edit_cases[] = {
+	{ "none", { E('c', "") }, false, "", HEADER_SAME, "hello\r\n",
+	    "b@example.net", "a@example.org", NULL },
+	{ "P61 add", { E('h', "X-A\0new\0"), E('c', "") }, false, "",
+	    HEADER_SAME "X-A: new\r\n", NULL, NULL, NULL, NULL },
+	{ "P47 add, leading space kept", { E('h', "X-B\0  v\0"),
+	    E('h', "X-C\0v\0"), E('c', "") }, true, "",
+	    HEADER_SAME "X-B:  v\r\nX-C:v\r\n", NULL, NULL, NULL, NULL },
+	{ "P48 fold with CRLF", { E('h', "X-B\0a\r\n\tb\0"), E('c', "") },
+	    false, "", HEADER_SAME "X-B: a\r\n\tb\r\n", NULL, NULL, NULL,
+	    NULL },
+	{ "P49 injection", { E('h', "X-B\0a\nBcc: x\n\nbody\0"), E('c', "") },
+	    false, "", HEADER_SAME "X-B: a\r\n\tBcc: x\r\n\tbody\r\n", NULL,
+	    NULL, NULL, NULL },
+	{ "P50 bad names", { E('h', "\0v\0"), E('h', "X B\0v\0"),
+	    E('h', "X:B\0v\0"), E('c', "") }, false, "", HEADER_SAME, NULL,
+	    NULL, NULL, NULL },
+	{ "P58 insert at 0, 1, 2", { E('i', "\0\0\0\0A\0a\0"),
+	    E('i', "\0\0\0\1B\0b\0"), E('i', "\0\0\0\2C\0c\0"), E('c', "") },
+	    false, "", "A: a\r\nB: b\r\nC: c\r\n" HEADER_SAME, NULL, NULL,
+	    NULL, NULL },
+	{ "P58 insert at 1 goes below our Received", {
+	    E('i', "\0\0\0\1B\0b\0"), E('c', "") }, false, "",
+	    "Received: by us\r\nB: b\r\nSubject: one\r\nX-A: 1\r\n"
+	    "X-A: 2\r\nX-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "P58 insert far beyond", { E('i', "\0\0\1\0B\0b\0"), E('c', "") },
+	    false, "", HEADER_SAME "B: b\r\n", NULL, NULL, NULL, NULL },
+	{ "P57 change the second", { E('m', "\0\0\0\2x-a\0new\0"),
+	    E('c', "") }, false, "", "Received: by us\r\nSubject: one\r\n"
+	    "X-A: 1\r\nX-A: new\r\nX-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "P57 instance 0 is the first", { E('m', "\0\0\0\0X-A\0new\0"),
+	    E('c', "") }, false, "", "Received: by us\r\nSubject: one\r\n"
+	    "X-A: new\r\nX-A: 2\r\nX-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "P57 beyond the last adds", { E('m', "\0\0\0\3X-A\0new\0"),
+	    E('c', "") }, false, "", HEADER_SAME "X-A: new\r\n", NULL, NULL,
+	    NULL, NULL },
+	{ "P12 huge instance, empty value", { E('m',
+	    "\xff\xff\xff\xffX-A\0\0"), E('c', "") }, false, "", HEADER_SAME,
+	    NULL, NULL, NULL, NULL },
+	{ "P57 delete ascending: numbers stay", { E('m', "\0\0\0\1X-A\0\0"),
+	    E('m', "\0\0\0\2X-A\0\0"), E('c', "") }, false, "",
+	    "Received: by us\r\nSubject: one\r\nX-AB: 3\r\n", NULL, NULL,
+	    NULL, NULL },
+	{ "P57 delete descending", { E('m', "\0\0\0\2X-A\0\0"),
+	    E('m', "\0\0\0\1X-A\0\0"), E('c', "") }, false, "",
+	    "Received: by us\r\nSubject: one\r\nX-AB: 3\r\n", NULL, NULL,
+	    NULL, NULL },
+	{ "P57 delete, then change: revived in its place", {
+	    E('m', "\0\0\0\1X-A\0\0"), E('m', "\0\0\0\1X-A\0new\0"),
+	    E('c', "") }, false, "", "Received: by us\r\nSubject: one\r\n"
+	    "X-A: new\r\nX-A: 2\r\nX-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "P60 our Received isn't counted after an insert above it", {
+	    E('i', "\0\0\0\0X\0x\0"), E('m', "\0\0\0\1Received\0\0"),
+	    E('c', "") }, false, "", "X: x\r\n" HEADER_SAME, NULL, NULL,
+	    NULL, NULL },
+	{ "an inserted one counts", { E('i', "\0\0\0\0X-A\0x\0"),
+	    E('m', "\0\0\0\1X-A\0y\0"), E('c', "") }, false, "",
+	    "X-A: y\r\n" HEADER_SAME, NULL, NULL, NULL, NULL },
+	{ "P56 body: bare LF, no last line end", { E('b', "a\nb"),
+	    E('c', "") }, false, "", HEADER_SAME, "a\r\nb\r\n", NULL, NULL,
+	    NULL },
+	{ "P56 body: CRLF split", { E('b', "a\r"), E('b', "\nb\r\n"),
+	    E('c', "") }, false, "", NULL, "a\r\nb\r\n", NULL, NULL, NULL },
+	{ "P56 body: lone CR", { E('b', "a\rb\r"), E('c', "") }, false, "",
+	    NULL, "a\r\nb\r\n", NULL, NULL, NULL },
+	{ "P56 body: another edit between", { E('b', "a\r\n"),
+	    E('h', "X\0x\0"), E('b', "b\r\n"), E('c', "") }, false, "",
+	    HEADER_SAME "X: x\r\n", "a\r\nb\r\n", NULL, NULL, NULL },
+	{ "P56 body: empty", { E('b', ""), E('c', "") }, false, "", NULL, "",
+	    NULL, NULL, NULL },
+	{ "P62 recipients", { E('+', "<c@x.net>\0"), E('+', "c@X.net\0"),
+	    E('-', "b@EXAMPLE.net\0"), E('c', "") }, false, "", NULL, NULL,
+	    "c@x.net", NULL, NULL },
+	{ "P62 delete, add again", { E('-', "<b@example.net>\0"),
+	    E('+', "<b@example.net>\0"), E('c', "") }, false, "", NULL, NULL,
+	    "b@example.net", NULL, NULL },
+	{ "P62 delete another case of the local part", {
+	    E('-', "<B@example.net>\0"), E('c', "") }, false, "", NULL, NULL,
+	    "b@example.net", NULL, NULL },
+	{ "P62 recipient with bad arguments", { E('2',
+	    "<c@x.net>\0NOTIFY=PERHAPS\0"), E('c', "") }, false, "", NULL,
+	    NULL, "b@example.net c@x.net", NULL, NULL },
+	{ "P62 sender", { E('e', "<>\0ENVID=x RET=HDRS\0"), E('c', "") },
+	    false, "", HEADER_SAME, "hello\r\n", NULL, "", NULL },
+	{ "P63 edits, then reject", { E('h', "X\0x\0"), E('b', "new"),
+	    E('+', "<c@x.net>\0"), E('q', "q\0"), E('r', "") }, false, "",
+	    HEADER_SAME, "hello\r\n", "b@example.net", "a@example.org",
+	    NULL },
+	{ "P64 quarantine", { E('q', "a\r\nb\0"), E('a', "") }, false, "",
+	    NULL, NULL, NULL, NULL, "a  b" },
+	{ "what isn't allowed", { E('h', "X\0x\0"), E('b', "new"),
+	    E('q', "q\0"), E('-', "<b@example.net>\0"), E('c', "") }, false,
+	    "allow = { \"add_header\" }", HEADER_SAME "X: x\r\n",
+	    "hello\r\n", "b@example.net", NULL, NULL },
+};
+
+static void
+check_text(const char *name, void (*print)(const struct world *,
+    struct buf *), const struct world *w, const char *want)
+{
+	struct buf text = BUF_INIT;
+
+	if (want == NULL)
+		return;
+	print(w, &text);
+	if (strcmp(text.data != NULL ? text.data : "", want) != 0)
+		fprintf(stderr, "\n%s: {%s}", name, text.data);
+	CASE_ASSERT(name, strcmp(text.data != NULL ? text.data : "",
+	    want) == 0);
+	buf_release(&text);
+}
+
+static void
+run_edits(void *argument)
+{
+	(void)argument;
+	for (size_t i = 0; i < OPTION_COUNT(edit_cases); i++) {
+		const struct edit_case *c = &edit_cases[i];
+		struct peer_script script = {
+			.protocol = c->exact ? MILTER_LEADING_SPACE : 0 };
+		struct world w;
+
+		memcpy(script.replies, c->replies, sizeof(c->replies));
+		peer_begin(&script);
+		world_init(&w, c->options, NULL);
+		play_all(&w, "CHMRDE");
+		check_text(c->name, print_header, &w, c->header);
+		check_text(c->name, print_body, &w, c->body);
+		check_text(c->name, print_recipients, &w, c->recipients);
+		if (c->sender != NULL)
+			CASE_ASSERT(c->name, strcmp(w.mail->envelope.sender,
+			    c->sender) == 0);
+		CASE_ASSERT(c->name, w.mail->envelope.hold ==
+		    (c->hold != NULL));
+		if (c->hold != NULL && w.mail->envelope.hold)
+			CASE_ASSERT(c->name, strcmp(
+			    w.mail->envelope.hold_reason, c->hold) == 0);
+		world_release(&w);
+		peer_end();
+		task_sleep(1);
+	}
+}
+
+static void
+edits_are_made(void)
+{
+	in_a_task(run_edits, NULL);
+}
+
+SUITE(milter,
+    { "conversations", conversations_hold },
+    { "conversations, byte by byte", conversations_hold_byte_by_byte },
+    { "edits", edits_are_made })
