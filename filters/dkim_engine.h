@@ -1,7 +1,8 @@
 /*
- * DKIM (RFC 6376) on libopendkim, behind an interface so small that another
- * engine can take its place.  It never asks DNS: it names the keys that it
- * needs, and the caller gives them any time before the end of the message.
+ * DKIM (RFC 6376): verifying on libopendkim, behind an interface so small that
+ * another engine can take its place, and signing.  It never asks DNS: it names
+ * the keys that it needs, and the caller gives them any time before the end of
+ * the message.
  */
 #ifndef FILTERS_DKIM_ENGINE_H
 #define FILTERS_DKIM_ENGINE_H
