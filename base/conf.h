@@ -66,8 +66,8 @@ typedef bool conf_may_see_f(const struct conf_section *, const char *option,
     void *argument);
 
 /* Writes a snapshot to a descriptor / reads one.  -1 or NULL: *why. */
-int conf_snapshot_write(const struct conf *, int fd, conf_may_see_f *,
-    void *argument, const char **why);
+int conf_snapshot_write(const struct conf *conf, int fd,
+    conf_may_see_f *may_see, void *argument, const char **why);
 struct conf *conf_snapshot_read(int fd,
     const struct section_kind *const *kinds, size_t kind_count,
     const char **why);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/conf_impl.h"
 
 #define TEXT_WIDTH 76
@@ -145,37 +146,29 @@ print_comment(FILE *out, const char *indent, const char *text)
 		fputc('\n', out);
 }
 
-/* The type, default and range as one sentence. */
+/* Appends range and default, in sentences. */
 static void
-describe(const struct option_row *row, char *text, size_t size)
+describe(const struct option_row *row, struct buf *text)
 {
-	size_t n = (size_t)snprintf(text, size, "Type: %s.",
-	    option_type_name(row->type));
-
 	if (row->type == OPTION_choice) {
-		n = (size_t)snprintf(text, size, "One of ");
-		for (const char *p = row->min; *p != '\0' && n + 3 < size; p++)
+		buf_puts(text, " One of ");
+		for (const char *p = row->min; *p != '\0'; p++)
 			if (*p == '|')
-				n += (size_t)snprintf(text + n, size - n,
-				    ", ");
+				buf_puts(text, ", ");
 			else
-				text[n++] = *p;
-		text[n++] = '.';
-		text[n] = '\0';
+				buf_putc(text, *p);
+		buf_putc(text, '.');
 	} else if (row->min != NULL && row->max != NULL) {
-		n += (size_t)snprintf(text + n, size - n, " From %s to %s.",
-		    row->min, row->max);
+		buf_printf(text, " From %s to %s.", row->min, row->max);
 	} else if (row->min != NULL) {
-		n += (size_t)snprintf(text + n, size - n, " At least %s.",
-		    row->min);
+		buf_printf(text, " At least %s.", row->min);
 	} else if (row->max != NULL) {
-		n += (size_t)snprintf(text + n, size - n, " At most %s.",
-		    row->max);
+		buf_printf(text, " At most %s.", row->max);
 	}
-	if (n < size && row->fallback == NULL)
-		snprintf(text + n, size - n, " Default: none.");
-	else if (n < size)
-		snprintf(text + n, size - n, " Default: %s.", row->fallback);
+	if (row->fallback != NULL)
+		buf_printf(text, " Default: %s.", row->fallback);
+	else if (strstr(row->doc, "Default:") == NULL)
+		buf_puts(text, " Default: none.");
 }
 
 static void
@@ -183,12 +176,14 @@ sample_option(FILE *out, const char *indent, const struct option_row *row)
 {
 	struct arena *arena = arena_new(0);
 	struct conf_setting fallback;
-	char text[512];
+	struct buf text = BUF_INIT;
 
 	fputc('\n', out);
 	print_comment(out, indent, row->doc);
-	describe(row, text, sizeof(text));
-	print_comment(out, indent, text);
+	buf_printf(&text, "Type: %s.", option_type_name(row->type));
+	describe(row, &text);
+	print_comment(out, indent, text.data);
+	buf_release(&text);
 	conf_default_words(arena, row, &fallback);
 	fprintf(out, "#%s%s = ", indent, row->name);
 	print_words(out, row, &fallback);
@@ -227,36 +222,48 @@ conf_print_sample(FILE *out, const struct section_kind *const *kinds,
 
 /* --- the manual --- */
 
-/* One sentence a line; nothing that mdoc would take for its own. */
+static void
+print_mdoc_word(FILE *out, const char *word, size_t len, bool first)
+{
+	if (!first)
+		fputc(' ', out);
+	else if (word[0] == '.' || word[0] == '\'')
+		fputs("\\&", out);	/* no macro */
+	for (; len > 0; word++, len--)
+		if (*word == '\\')
+			fputs("\\e", out);
+		else
+			fputc(*word, out);
+}
+
+/* Each sentence on lines of its own; nothing that mdoc takes for its own. */
 static void
 print_mdoc_text(FILE *out, const char *text)
 {
-	bool start = true;
+	size_t column = 0, len;
 
-	for (; *text != '\0'; text++) {
-		if (start && *text == ' ')
-			continue;
-		if (start && (*text == '.' || *text == '\''))
-			fputs("\\&", out);
-		start = false;
-		if (*text == '\\') {
-			fputs("\\e", out);
-			continue;
-		}
-		fputc(*text, out);
-		if (*text == '.' && text[1] == ' ') {
+	while (*(text += strspn(text, " \n")) != '\0') {
+		len = strcspn(text, " \n");
+		if (column > 0 && column + 1 + len > TEXT_WIDTH) {
 			fputc('\n', out);
-			start = true;
+			column = 0;
+		}
+		print_mdoc_word(out, text, len, column == 0);
+		column += len + 1;
+		text += len;
+		if (text[-1] == '.' && *text != '\0') {
+			fputc('\n', out);
+			column = 0;
 		}
 	}
-	if (!start)
+	if (column > 0)
 		fputc('\n', out);
 }
 
 static void
 mdoc_section(FILE *out, const struct section_kind *kind)
 {
-	char text[512];
+	struct buf text = BUF_INIT;
 
 	if (kind->name[0] == '\0')
 		fputs(".Ss The top level\n", out);
@@ -273,11 +280,13 @@ mdoc_section(FILE *out, const struct section_kind *kind)
 
 		fprintf(out, ".It Ic %s No = Ar %s\n", row->name,
 		    option_type_name(row->type));
-		print_mdoc_text(out, row->doc);
-		describe(row, text, sizeof(text));
-		print_mdoc_text(out, text);
+		buf_reset(&text);
+		buf_puts(&text, row->doc);
+		describe(row, &text);
+		print_mdoc_text(out, text.data);
 	}
 	fputs(".El\n", out);
+	buf_release(&text);
 }
 
 void

@@ -59,8 +59,8 @@ write_entry(int fd, enum entry_kind kind, const char *name,
 
 /* May the reader see that file, by any option that names it? */
 static bool
-may_see(const struct conf *conf, const struct conf_bytes *file,
-    conf_may_see_f *ask, void *argument)
+is_seen(const struct conf *conf, const struct conf_bytes *file,
+    conf_may_see_f *may_see, void *argument)
 {
 	for (size_t k = 0; k < conf->kind_count; k++) {
 		const struct section_kind *kind = conf->kinds[k];
@@ -78,7 +78,7 @@ may_see(const struct conf *conf, const struct conf_bytes *file,
 			path = *(const option_file_t *)
 			    ((const char *)section->values + row->offset);
 			if (path != NULL && strcmp(path, file->path) == 0 &&
-			    ask(section, row->name, argument))
+			    may_see(section, row->name, argument))
 				return true;
 		}
 	}
@@ -86,8 +86,8 @@ may_see(const struct conf *conf, const struct conf_bytes *file,
 }
 
 int
-conf_snapshot_write(const struct conf *conf, int fd, conf_may_see_f *ask,
-    void *argument, const char **why)
+conf_snapshot_write(const struct conf *conf, int fd,
+    conf_may_see_f *may_see, void *argument, const char **why)
 {
 	int rc = write_entry(fd, ENTRY_MAIN, conf->name, conf->directory,
 	    strlen(conf->directory));
@@ -106,7 +106,8 @@ conf_snapshot_write(const struct conf *conf, int fd, conf_may_see_f *ask,
 		if (f->table)
 			rc |= write_entry(fd, ENTRY_TABLE, f->path, f->bytes,
 			    f->len);
-		else if (ask != NULL && may_see(conf, f, ask, argument))
+		else if (may_see != NULL &&
+		    is_seen(conf, f, may_see, argument))
 			rc |= write_entry(fd, ENTRY_FILE, f->path, f->bytes,
 			    f->len);
 	}

@@ -42,7 +42,7 @@ put(struct table_hash *hash, uint32_t at, uint32_t number)
 
 void
 table_hash_add(struct table_hash *hash, uint32_t at, uint32_t number,
-    uint32_t (*hash_of)(const void *, uint32_t), const void *holder)
+    table_hash_of_f *hash_of, const void *holder)
 {
 	struct table_hash grown;
 

@@ -28,16 +28,18 @@ struct table_hash {
 typedef bool table_same_f(const void *holder, uint32_t number,
     const void *key, size_t len);
 
+typedef uint32_t table_hash_of_f(const void *holder, uint32_t number);
+
+/* The hash of a key, which the functions below take as "at". */
 uint32_t table_hash_bytes(const void *, size_t len);
 
 /* The entry's number, or 0. */
-uint32_t table_hash_find(const struct table_hash *, uint32_t hash,
-    table_same_f *, const void *holder, const void *key, size_t len);
+uint32_t table_hash_find(const struct table_hash *hash, uint32_t at,
+    table_same_f *same, const void *holder, const void *key, size_t len);
 
 /* Adds a number (not 0); hash_of gives the hash of those there already. */
-void table_hash_add(struct table_hash *, uint32_t hash, uint32_t number,
-    uint32_t (*hash_of)(const void *holder, uint32_t number),
-    const void *holder);
+void table_hash_add(struct table_hash *hash, uint32_t at, uint32_t number,
+    table_hash_of_f *hash_of, const void *holder);
 
 /* A network as a key: no padding, so that bytes can be compared. */
 struct table_network {

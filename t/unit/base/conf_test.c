@@ -679,8 +679,7 @@ mdoc(void)
 	CU_ASSERT_NSTRING_EQUAL(text, ".Ss The top level\nAll of it.\n.Bl ",
 	    30);
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, ".It Ic message_size_limit No = "
-	    "Ar size\nThe limit.\nType: size.\nFrom 1K to 2G.\nDefault: "
-	    "50M.\n"));
+	    "Ar size\nThe limit.\nFrom 1K to 2G.\nDefault: 50M.\n"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, ".Ss Section listener name\n"));
 	free(text);
 }
