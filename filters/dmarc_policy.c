@@ -102,7 +102,7 @@ last_labels(const char *domain, size_t labels)
 	return domain;
 }
 
-/* RFC 9989, 4.10.2 */
+/* RFC 9989, 4.10.2; a walk ends at psd=n, so that is the shortest then. */
 static const char *
 walk_organizational(const struct walk *walk)
 {
@@ -113,8 +113,6 @@ walk_organizational(const struct walk *walk)
 
 		if (step->found != DMARC_FOUND)
 			continue;
-		if (step->record.psd == 'n')
-			return step->domain;
 		if (step->record.psd == 'y' && i > 0)
 			return last_labels(start,
 			    domain_labels(step->domain) + 1);

@@ -378,7 +378,6 @@ spf_check(struct arena *arena, const struct spf_question *question)
 		return answer;
 	}
 	set_macros(&c, question, domain);
-	spf_library_open(&c);
 	answer.result = check_domain(&c, domain);
 	answer.why = answer.result == SPF_NONE ? "no record" : c.why;
 	answer.terms = c.terms;

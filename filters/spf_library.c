@@ -139,6 +139,33 @@ layer_lookup(SPF_dns_server_t *layer, const char *domain, ns_type type,
 	return to_records(c, domain, type, answer);
 }
 
+/* --- a check that needs the library --- */
+
+static void
+library_open(struct spf_check *c)
+{
+	SPF_response_t *response = NULL;
+
+	c->layer = (SPF_dns_server_t){ .lookup = layer_lookup,
+		.name = "resolver", .hook = c };
+	c->server = SPF_server_new_dns(&c->layer, 0);
+	if (c->server == NULL)
+		fatal("out of memory");
+	/* The default text would be expanded after each term. */
+	SPF_server_set_explanation(c->server, "-", &response);
+	if (response != NULL)
+		SPF_response_free(response);
+	c->request = SPF_request_new(c->server);
+	if (c->request == NULL)
+		fatal("out of memory");
+	if (c->family == AF_INET)
+		SPF_request_set_ipv4(c->request, c->ip4);
+	else
+		SPF_request_set_ipv6(c->request, c->ip6);
+	SPF_request_set_helo_dom(c->request, TARGET);
+	SPF_request_set_env_from(c->request, "postmaster@" TARGET);
+}
+
 /* --- one term --- */
 
 /* PASS: the one term of this record matches; NEUTRAL: it does not. */
@@ -201,6 +228,8 @@ spf_library_match(struct spf_check *c, const struct spf_term *term,
 	static const char *const names[] = { [SPF_A] = "a", [SPF_MX] = "mx",
 		[SPF_PTR] = "ptr", [SPF_EXISTS] = "exists" };
 
+	if (c->server == NULL)
+		library_open(c);
 	c->mechanism = term->mechanism;
 	c->target = target;
 	c->any_address = (c->family == AF_INET ? term->prefix4 :
@@ -216,36 +245,11 @@ spf_library_match(struct spf_check *c, const struct spf_term *term,
 	    target));
 }
 
-/* --- a check --- */
-
-void
-spf_library_open(struct spf_check *c)
-{
-	SPF_response_t *response = NULL;
-
-	c->layer = (SPF_dns_server_t){ .lookup = layer_lookup,
-		.name = "resolver", .hook = c };
-	c->server = SPF_server_new_dns(&c->layer, 0);
-	if (c->server == NULL)
-		fatal("out of memory");
-	/* The default text would be expanded after each term. */
-	SPF_server_set_explanation(c->server, "-", &response);
-	if (response != NULL)
-		SPF_response_free(response);
-	c->request = SPF_request_new(c->server);
-	if (c->request == NULL)
-		fatal("out of memory");
-	if (c->family == AF_INET)
-		SPF_request_set_ipv4(c->request, c->ip4);
-	else
-		SPF_request_set_ipv6(c->request, c->ip6);
-	SPF_request_set_helo_dom(c->request, TARGET);
-	SPF_request_set_env_from(c->request, "postmaster@" TARGET);
-}
-
 void
 spf_library_close(struct spf_check *c)
 {
+	if (c->server == NULL)
+		return;
 	SPF_request_free(c->request);
 	SPF_server_free(c->server);
 }

@@ -26,7 +26,7 @@ struct spf_check {
 	struct in_addr ip4;
 	struct in6_addr ip6;
 	SPF_dns_server_t layer;
-	SPF_server_t *server;
+	SPF_server_t *server;		/* NULL until a term needs it */
 	SPF_request_t *request;
 	unsigned terms, voids;
 	struct spf_macros macros;
@@ -47,7 +47,7 @@ enum spf_result spf_trouble(struct spf_check *, enum spf_result,
 /* The library's global handlers. */
 void spf_library_setup(void);
 
-void spf_library_open(struct spf_check *);
+/* Frees what the check's terms made of the library's objects. */
 void spf_library_close(struct spf_check *);
 
 /*
