@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/conf.h"
 #include "filters/authres.h"
 #include "t/unit/unit.h"
 
@@ -193,8 +194,58 @@ fields_are_whole(void)
 	arena_free(&arena);
 }
 
+/* The filter: forged fields go, ours stands below the hidden Received. */
+static void
+the_filter_adds_its_field(void)
+{
+	static const struct {
+		const char *name, *options, *want;
+	} cases[] = {
+		{ "defaults", "", "Authentication-Results: mx.example; none" },
+		{ "an id of its own",
+		    "authres {\nid = \"other\"\nremove = { \"MX.example\" }\n}\n",
+		    "Authentication-Results: other; none" },
+	};
+	static const char text[] = "Received: ours\r\n"
+	    "Authentication-Results: mx.example; spf=pass\r\nFrom: x\r\n"
+	    "Authentication-Results: mx.example; dkim=pass\r\n";
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct section_kind top = { .name = "", .doc = "All.",
+		    .size = 1 };
+		const struct section_kind *kinds[] = { &top,
+		    filter_authres.options };
+		struct session session = { .hostname = "mx.example" };
+		struct mail *mail = mail_new(&session, 1000, "/tmp");
+		struct filter_run run = { .filter = &filter_authres,
+		    .name = "authres", .session = &session, .mail = mail };
+		struct buf errors = BUF_INIT;
+		struct conf *conf = conf_load(NULL, cases[i].options, kinds, 2,
+		    &errors);
+		struct conf_section section = { .kind = kinds[1] };
+		const char *why = NULL;
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+		section.values = conf_get(conf, "authres");
+		run.instance = filter_authres.setup(conf, &section, &why);
+		headers_parse(&mail->headers, mail->arena, text,
+		    sizeof(text) - 1);
+		mail->headers.first->hidden = true;
+		filter_authres.eom(&run);
+		CU_ASSERT_EQUAL(mail->headers.count, 3);
+		CASE_ASSERT(cases[i].name, strncmp(
+		    headers_at(&mail->headers, 1)->raw, cases[i].want,
+		    strlen(cases[i].want)) == 0);
+		filter_authres.release(run.instance);
+		conf_free(&conf);
+		buf_release(&errors);
+		mail_free(&mail);
+	}
+}
+
 SUITE(authres,
     { "ids are found", ids_are_found },
     { "forged fields go", forged_fields_go },
     { "values are quoted", values_are_quoted },
-    { "fields are whole", fields_are_whole })
+    { "fields are whole", fields_are_whole },
+    { "the filter adds its field", the_filter_adds_its_field })
