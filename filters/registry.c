@@ -3,12 +3,14 @@
 #include "filters/chain.h"
 #include "filters/dkim_sign.h"
 #include "filters/dkim_verify.h"
+#include "filters/dmarc.h"
 #include "filters/milter.h"
 #include "filters/spf.h"
 
 const struct filter *const filters_all[] = {
 	&filter_spf,
 	&filter_dkim,
+	&filter_dmarc,
 	&filter_authres,
 	&filter_dkim_sign,
 	&filter_milter,

@@ -306,7 +306,8 @@ run_cases(void *argument)
 	connections = 0;
 	entry_init(&inner_plan, &inner_entry, &inner_filter, NULL);
 	instance = milter_new_host("sign", "unix:/host", &why);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(instance);
+	if (instance == NULL)
+		abort();
 	entry_init(&outer_plan, &outer_entry, &filter_milter, instance);
 	session_init(&session);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -1,218 +1,13 @@
 #include "filters/milter.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/buf.h"
-#include "base/conf.h"
-#include "filters/chain_run.h"
 #include "filters/milter_codec.h"
-#include "filters/trace.h"
 #include "t/unit/filters/milter_peer.h"
+#include "t/unit/filters/milter_world.h"
 #include "t/unit/unit.h"
-
-/* --- a gateway in small --- */
-
-struct world {
-	struct conf *conf;
-	struct chain_plan *plan;
-	struct session session;
-	struct chain *chain;
-	struct mail *mail;
-	const char *body;
-	size_t body_len;
-};
-
-static const char default_conf[] = "milter m {\n endpoint = {\"unix:/m\"}\n"
-    " connect_timeout = 1s\n command_timeout = 1s\n content_timeout = 1s\n"
-    " total_timeout = 2s\n spare = 0\n";
-
-static struct conf *
-load(const char *text)
-{
-	struct buf errors = BUF_INIT;
-	static const struct section_kind top = { .name = "", .size = 1 };
-	static const struct section_kind *kinds[32];
-	struct conf *conf;
-	size_t count = 0;
-
-	kinds[count++] = &top;
-	for (size_t i = 0; filters_all[i] != NULL; i++)
-		if (filters_all[i]->options != NULL)
-			kinds[count++] = filters_all[i]->options;
-	conf = conf_load(NULL, text, kinds, count, &errors);
-
-	if (conf == NULL)
-		fprintf(stderr, "\n%s\n%s", text, errors.data);
-	buf_release(&errors);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
-	return conf;
-}
-
-static void
-world_init(struct world *w, const char *options, const char *const *names)
-{
-	static const char *const one[] = { "m", NULL };
-	struct buf text = BUF_INIT;
-	const char *why = NULL;
-
-	memset(w, 0, sizeof(*w));
-	buf_printf(&text, "%s%s\n}\n", default_conf, options);
-	w->conf = load(text.data);
-	buf_release(&text);
-	w->plan = chain_plan_new(w->conf, NULL, names != NULL ? names : one,
-	    &why);
-	if (w->plan == NULL)
-		fprintf(stderr, "\n%s", why);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(w->plan);
-	w->session.arena = arena_new(0);
-	w->session.hostname = "mx.example.org";
-	w->session.listener = "smtp";
-	w->session.helo = "client.example";
-	w->session.client_address = "192.0.2.7";
-	w->chain = chain_new(w->plan, &w->session);
-	w->body = "hello\r\n";
-	w->body_len = 7;
-}
-
-static void
-world_release(struct world *w)
-{
-	chain_free(&w->chain);
-	mail_free(&w->mail);
-	arena_free(&w->session.arena);
-	chain_plan_free(&w->plan);
-	conf_free(&w->conf);
-}
-
-static struct verdict
-begin_mail(struct world *w)
-{
-	chain_abort(w->chain);
-	mail_free(&w->mail);
-	w->mail = mail_new(&w->session, 100000, "/tmp");
-	w->mail->trace = trace_new(w->mail->arena);
-	snprintf(w->mail->envelope.id, sizeof(w->mail->envelope.id), "ID1");
-	w->mail->envelope.sender = "a@example.org";
-	return chain_mail(w->chain, w->mail);
-}
-
-/* Our own Received field comes first and is hidden. */
-static const char default_header[] = "Received: by us\r\n"
-    "Subject: one\r\nX-A: 1\r\nX-A: 2\r\nX-AB: 3\r\n";
-
-static void
-fill_mail(struct world *w, const char *header)
-{
-	headers_parse(&w->mail->headers, w->mail->arena, header,
-	    strlen(header));
-	if (w->mail->headers.first != NULL &&
-	    header_is(w->mail->headers.first, "Received"))
-		w->mail->headers.first->hidden = true;
-	body_append(w->mail->body, w->body, w->body_len);
-	w->mail->stage = MAIL_STAGE_COMPLETE;
-}
-
-static struct verdict
-rcpt(struct world *w, const char *address)
-{
-	struct envelope *e = &w->mail->envelope;
-	struct recipient *r = envelope_add_recipient(e, w->mail->arena,
-	    address);
-	struct verdict v = chain_rcpt(w->chain, r);
-
-	if (v.action == ACTION_REJECT || v.action == ACTION_TEMPFAIL)
-		envelope_delete_recipient(e, address);
-	return v;
-}
-
-static struct verdict
-play(struct world *w, char event)
-{
-	struct recipient refused = { .address = "no@example.net" };
-
-	switch (event) {
-	case 'C':
-		return chain_connect(w->chain);
-	case 'H':
-		return chain_helo(w->chain);
-	case 'M':
-		return begin_mail(w);
-	case 'R':
-		return rcpt(w, "b@example.net");
-	case 'r':
-		return rcpt(w, "\"c d\"@example.net");
-	case 'S':
-		chain_rcpt_refused(w->chain, &refused, 550, "5.1.1 no such");
-		return VERDICT_CONTINUE;
-	case 'U':
-		return chain_unknown(w->chain, "FOO bar");
-	case 'D':
-		return chain_data(w->chain);
-	case 'E':
-		fill_mail(w, default_header);
-		return chain_eom(w->chain);
-	default:
-		chain_abort(w->chain);
-		return VERDICT_CONTINUE;
-	}
-}
-
-static struct verdict
-play_all(struct world *w, const char *events)
-{
-	struct verdict v = VERDICT_CONTINUE;
-
-	for (; *events != '\0'; events++)
-		v = play(w, *events);
-	return v;
-}
-
-/* The message as text, our own Received field left out. */
-static void
-print_header(const struct world *w, struct buf *text)
-{
-	for (const struct header *h = w->mail->headers.first; h != NULL;
-	    h = h->next)
-		buf_append(text, h->raw, h->len);
-	buf_putc(text, '\0');
-}
-
-static void
-print_body(const struct world *w, struct buf *text)
-{
-	char *scratch = malloc(BODY_READ_MAX);
-	const char *bytes;
-	size_t offset = 0;
-	ssize_t n;
-
-	while ((n = body_read(w->mail->body, offset, scratch, &bytes)) > 0) {
-		buf_append(text, bytes, (size_t)n);
-		offset += (size_t)n;
-	}
-	free(scratch);
-}
-
-static void
-print_recipients(const struct world *w, struct buf *text)
-{
-	for (const struct recipient *r = w->mail->envelope.recipients;
-	    r != NULL; r = r->next)
-		buf_printf(text, "%s%s", text->len > 0 ? " " : "",
-		    r->address);
-	buf_putc(text, '\0');
-}
-
-static void
-in_a_task(task_f *f, void *argument)
-{
-	task_init();
-	task_detach("test", f, argument);
-	task_loop();
-	task_shutdown();
-}
 
 /* --- conversations --- */
 
@@ -416,7 +211,7 @@ run_conversation(const struct conversation *c, int bytewise)
 	peer_begin(&c->script);
 	peer_log.bytewise = bytewise;
 	world_init(&w, c->options, NULL);
-	v = play_all(&w, c->events);
+	v = world_play_all(&w, c->events);
 	CASE_ASSERT(c->name, v.action == c->action);
 	CASE_ASSERT(c->name, v.code == c->code);
 	world_release(&w);
@@ -441,7 +236,7 @@ conversations_hold(void)
 {
 	int bytewise = 0;
 
-	in_a_task(run_conversations, &bytewise);
+	world_task(run_conversations, &bytewise);
 }
 
 static void
@@ -449,7 +244,7 @@ conversations_hold_byte_by_byte(void)
 {
 	int bytewise = 1;
 
-	in_a_task(run_conversations, &bytewise);
+	world_task(run_conversations, &bytewise);
 }
 
 /* --- edits --- */
@@ -592,10 +387,10 @@ run_edits(void *argument)
 		memcpy(script.replies, c->replies, sizeof(c->replies));
 		peer_begin(&script);
 		world_init(&w, c->options, NULL);
-		play_all(&w, "CHMRDE");
-		check_text(c->name, print_header, &w, c->header);
-		check_text(c->name, print_body, &w, c->body);
-		check_text(c->name, print_recipients, &w, c->recipients);
+		world_play_all(&w, "CHMRDE");
+		check_text(c->name, world_print_header, &w, c->header);
+		check_text(c->name, world_print_body, &w, c->body);
+		check_text(c->name, world_print_recipients, &w, c->recipients);
 		if (c->sender != NULL)
 			CASE_ASSERT(c->name, strcmp(w.mail->envelope.sender,
 			    c->sender) == 0);
@@ -613,7 +408,7 @@ run_edits(void *argument)
 static void
 edits_are_made(void)
 {
-	in_a_task(run_edits, NULL);
+	world_task(run_edits, NULL);
 }
 
 SUITE(milter,
