@@ -331,6 +331,8 @@ dkim_verifier_new(struct dkim_engine *engine, struct arena *arena,
 	verifier->fields = arena_alloc(arena,
 	    count * sizeof(*verifier->fields));
 	parse_signatures(verifier, headers);
+	if (!anything_left(verifier))
+		return verifier;
 	check_header(verifier, headers);
 	check_singles(verifier, headers);
 	for (size_t i = 0; i < count; i++)

@@ -1,4 +1,7 @@
 /* Signatures made with dkimpy 1.1.4 and keys made for this. */
+#ifndef T_UNIT_FILTERS_DKIM_VECTORS_H
+#define T_UNIT_FILTERS_DKIM_VECTORS_H
+
 #define UNUSED __attribute__((unused))	/* not each test needs all */
 
 static const char plain_header[] UNUSED =
@@ -175,3 +178,4 @@ static const char ec_private[] UNUSED =
 	"G6OKGm7Auq2KiYOJQQDn5hzu7G4uNNiJi+1F4eF6DPjKq4PwWrc1MSqC\n"
 	"-----END PRIVATE KEY-----\n";
 
+#endif
