@@ -23,6 +23,14 @@
 #define TICK_MS 1000
 #define SWEEP_MS 60000
 #define ROUTES_PER_TURN 16
+
+/*
+ * With memory full the router waits a little for workers to catch up, which
+ * saves reading messages twice.  When they don't, for they are slow, it goes on
+ * for a good number of messages: others may be quick.
+ */
+#define ROOM_WAIT_MS 20
+#define ROUTES_PER_WAIT 500
 #define CLOCK_JUMP_MS 60000
 
 static const struct option_row relay_rows[] = {
@@ -227,6 +235,8 @@ message_unload(struct relay *relay, struct message *message, bool keep)
 	if (keep && relay->loaded_bytes <= (size_t)relay->options->memory)
 		return;
 	relay->loaded_bytes -= message->loaded->size;
+	if (relay->loaded_bytes <= (size_t)relay->options->memory / 2)
+		task_cond_signal(&relay->roomy);
 	queue_put(relay->queue, &message->loaded);
 	arena_free(&message->arena);
 }
@@ -421,13 +431,22 @@ router_run(void *argument)
 {
 	struct relay *relay = argument;
 	struct message *message;
-	unsigned turn = 0;
+	unsigned turn = 0, rush = 0;
 
 	while (!relay->draining) {
-		if ((message = incoming_pop(relay)) == NULL) {
+		if (relay->incoming == NULL) {
 			task_cond_wait(&relay->arrived, DEADLINE_NEVER);
 			continue;
 		}
+		if (rush > 0)
+			rush--;
+		else if (relay->loaded_bytes > (size_t)relay->options->memory)
+			if (task_cond_wait(&relay->roomy, task_deadline(
+			    ROOM_WAIT_MS)) == -1)
+				rush = ROUTES_PER_WAIT;
+		/* An operator may have taken it meanwhile. */
+		if ((message = incoming_pop(relay)) == NULL)
+			continue;
 		route(relay, message);
 		if (++turn % ROUTES_PER_TURN == 0)
 			task_yield();
@@ -570,6 +589,7 @@ relay_drain(struct relay *relay, int64_t deadline)
 	relay->draining = true;
 	task_cond_broadcast(&relay->arrived);
 	task_cond_broadcast(&relay->due);
+	task_cond_broadcast(&relay->roomy);
 	destinations_drain(relay->destinations);
 	if (task_join(&relay->router, deadline) == -1 ||
 	    task_join(&relay->timer, deadline) == -1)

@@ -32,7 +32,7 @@
 	    "A connection is kept open so long for another message.")	\
 	ROW(o, connections, number, "500", "1", "20000",		\
 	    "Connections at a time, to all destinations.")		\
-	ROW(o, memory, size, "64M", "1M", "4G",				\
+	ROW(o, memory, size, "8M", "64K", "4G",				\
 	    "Messages waiting for a connection are kept in memory up "	\
 	    "to this, else read again from the spool.")			\
 	ROW(o, connect_timeout, duration, "30s", "10ms", "10m",		\
@@ -70,6 +70,7 @@ struct relay {
 	size_t loaded_bytes;		/* of messages in memory */
 	struct task_cond arrived;	/* something is incoming */
 	struct task_cond due;		/* the heap's first has changed */
+	struct task_cond roomy;		/* messages have left memory */
 	struct task *router, *timer;
 	bool draining;
 	uint64_t round;			/* counts routed messages */
