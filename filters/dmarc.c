@@ -17,7 +17,7 @@
 #include "filters/from.h"
 #include "filters/trace.h"
 
-#define IDENTIFIERS_MAX 16		/* whose alignment is looked up */
+#define IDENTIFIERS_MAX 64		/* whose alignment is looked up */
 
 #define DMARC_OPTIONS(ROW, o)						\
 	ROW(o, reject, flag, "yes", NULL, NULL,				\
@@ -131,6 +131,31 @@ struct alignment {
 	const char *by;			/* for humans */
 };
 
+/*
+ * What a finding contributes.  A temperror that names nothing is a filter that
+ * had no result in time: it might have found anything.
+ */
+static enum answer
+finding_aligned(const struct mail *mail, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, const struct finding *finding)
+{
+	bool dkim = strcmp(finding->method, "dkim") == 0;
+	bool pass = strcmp(finding->result, "pass") == 0;
+	const char *domain;
+	enum answer answer;
+
+	if (!pass && strcmp(finding->result, "temperror") != 0)
+		return ANSWER_NO;
+	if (!pass && finding->properties == NULL)
+		return ANSWER_UNKNOWN;
+	domain = identifier(mail, finding);
+	if (domain == NULL)
+		return ANSWER_NO;
+	answer = dmarc_aligned(lookup, policy, domain, dkim ?
+	    policy->record.strict_dkim : policy->record.strict_spf);
+	return pass || answer == ANSWER_NO ? answer : ANSWER_UNKNOWN;
+}
+
 /* YES if one is aligned; UNKNOWN if one may be, had DNS answered. */
 static struct alignment
 find_alignment(const struct mail *mail, const struct dmarc_lookup *lookup,
@@ -142,25 +167,20 @@ find_alignment(const struct mail *mail, const struct dmarc_lookup *lookup,
 
 	for (; finding != NULL && count < IDENTIFIERS_MAX;
 	    finding = finding->next) {
-		bool dkim = strcmp(finding->method, "dkim") == 0;
-		bool pass = strcmp(finding->result, "pass") == 0;
-		const char *domain;
 		enum answer answer;
 
-		if ((!dkim && strcmp(finding->method, "spf") != 0) ||
-		    (!pass && strcmp(finding->result, "temperror") != 0) ||
-		    (domain = identifier(mail, finding)) == NULL)
+		if (strcmp(finding->method, "dkim") != 0 &&
+		    strcmp(finding->method, "spf") != 0)
 			continue;
 		count++;
-		answer = dmarc_aligned(lookup, policy, domain, dkim ?
-		    policy->record.strict_dkim : policy->record.strict_spf);
+		answer = finding_aligned(mail, lookup, policy, finding);
 		if (answer == ANSWER_NO)
 			continue;
-		alignment.answer = pass ? answer : ANSWER_UNKNOWN;
-		alignment.by = arena_printf(mail->arena, "%s%s %s",
-		    alignment.answer == ANSWER_YES ? "" : "no answer for ",
-		    dkim ? "DKIM" : "SPF", domain);
-		if (alignment.answer == ANSWER_YES)
+		alignment.answer = answer;
+		alignment.by = arena_printf(mail->arena, "%s %s",
+		    finding->method, answer == ANSWER_YES ?
+		    "aligned" : "cannot be told");
+		if (answer == ANSWER_YES)
 			break;
 	}
 	return alignment;

@@ -140,6 +140,11 @@ static const struct dmarc_case {
 	{ "SPF not known of another", "From: a@bank.test\r\n", { "temperror",
 	    "evil.test", NULL, NULL }, "fail", "reject", ACTION_REJECT,
 	    false },
+	{ "DKIM was late", "From: a@bank.test\r\n", { NULL, NULL,
+	    "temperror", NULL }, "temperror", "none", ACTION_TEMPFAIL,
+	    false },
+	{ "DKIM of nobody", "From: a@bank.test\r\n", { NULL, NULL,
+	    "pass", NULL }, "fail", "reject", ACTION_REJECT, false },
 	{ "SPF not known, DKIM passes", "From: a@bank.test\r\n", {
 	    "temperror", "bank.test", "pass", "bank.test" }, "pass", "none",
 	    ACTION_CONTINUE, false },
