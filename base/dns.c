@@ -19,6 +19,7 @@
 #include <unbound-event.h>
 
 #include "base/arena.h"
+#include "base/counter.h"
 #include "base/dns_packet.h"
 #include "base/task.h"
 
@@ -33,7 +34,21 @@ static struct {
 	int64_t timeout_ms;
 	dns_source_f *source;
 	void *source_argument;
+	struct counter *answers[4];	/* by enum dns_status */
 } resolver;
+
+static const struct counter_row dns_rows[] = {
+	{ "millgate_dns_answers_total", COUNTER_TOTAL,
+	    "DNS questions by what came of them." },
+};
+
+/* Labels by enum dns_status. */
+static const char *const status_labels[] = {
+	[DNS_FOUND] = "status=\"found\"", [DNS_NODATA] = "status=\"nodata\"",
+	[DNS_NXDOMAIN] = "status=\"nxdomain\"",
+	[DNS_FAILED] = "status=\"failed\"" };
+
+#define STATUSES (sizeof(status_labels) / sizeof(status_labels[0]))
 
 struct question {
 	struct arena *arena;
@@ -219,6 +234,10 @@ dns_init(const struct dns_settings *settings, const char **why)
 		return -1;
 	}
 	resolver.ctx = ctx;
+	counter_describe(dns_rows, sizeof(dns_rows) / sizeof(dns_rows[0]));
+	for (size_t i = 0; i < STATUSES; i++)
+		resolver.answers[i] = counter_get(dns_rows[0].name,
+		    status_labels[i]);
 	resolver.timeout_ms = settings->timeout_ms > 0 ?
 	    settings->timeout_ms : TIMEOUT_DEFAULT;
 	return 0;
@@ -344,7 +363,9 @@ dns_query(struct arena *arena, const char *name, enum dns_type type,
 	}
 	if (resolver.ctx == NULL)
 		return dns_answer_none(arena, DNS_FAILED, "no resolver");
-	return ask(arena, escaped, type, deadline);
+	answer = ask(arena, escaped, type, deadline);
+	counter_add(resolver.answers[answer->status], 1);
+	return answer;
 }
 
 /* --- names of addresses --- */
