@@ -1,10 +1,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/conf.h"
 #include "base/task.h"
 #include "filters/dmarc.h"
 #include "filters/dmarc_policy.h"
+#include "filters/spf.h"
 #include "t/unit/filters/zone.h"
 #include "t/unit/unit.h"
 
@@ -454,7 +456,35 @@ refuses_a_flood_of_domains(void)
 	task_shutdown();
 }
 
-SUITE(dmarc, { "results", results }, { "options", options },
+/* The rows' defaults and choices, through the parser of the configuration. */
+static void
+configuration(void)
+{
+	static const struct section_kind top = { .name = "" };
+	const struct section_kind *kinds[] = { &top, filter_spf.options,
+		filter_dmarc.options };
+	struct buf errors = BUF_INIT;
+	struct conf *conf;
+	void *instance;
+	const char *why = NULL;
+	size_t count;
+
+	conf = conf_load(NULL, "dmarc { discovery = psl quarantine = mark }\n",
+	    kinds, 3, &errors);
+	CU_ASSERT_FATAL(conf != NULL);
+	CU_ASSERT(errors.len == 0);
+	instance = filter_dmarc.setup(conf, conf_sections(conf, "dmarc",
+	    &count), &why);
+	CU_ASSERT(count == 1);
+	CU_ASSERT_FATAL(instance != NULL);
+	filter_dmarc.release(instance);
+	CU_ASSERT(filter_spf.setup(conf, conf_sections(conf, "spf", &count),
+	    &why) != NULL);
+	conf_free(&conf);
+	buf_release(&errors);
+}
+
+SUITE(dmarc, { "results", results }, { "configuration", configuration }, { "options", options },
     { "by list", by_list },
     { "HELO only for null senders", helo_only_for_null_senders },
     { "leaves our own alone", leaves_our_own_alone },
