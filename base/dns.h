@@ -27,8 +27,8 @@ struct dns_record {
 	struct in_addr a;
 	struct in6_addr aaaa;
 	unsigned preference;		/* MX */
-	const char *name;		/* MX, PTR, NS, CNAME: no last dot, lower
-					 * case, "" for the root */
+	const char *name;		/* MX, PTR, NS, CNAME: no last dot,
+					 * lower case, "" for the root */
 	const char *text;		/* TXT: strings joined; NUL-ended; TLSA:
 					 * the record's data as it came */
 	size_t text_len;		/* TXT may hold NULs */

@@ -12,7 +12,7 @@ enum dmarc_action { DMARC_UNSET, DMARC_NONE, DMARC_QUARANTINE, DMARC_REJECT };
 
 struct dmarc_record {
 	enum dmarc_action p;		/* never unset */
-	enum dmarc_action sp, np;	/* subdomains; those that do not exist */
+	enum dmarc_action sp, np;	/* below it; below it and not there */
 	char psd;			/* 'y', 'n' or 'u' */
 	bool testing;			/* t=y */
 	bool strict_dkim, strict_spf;	/* adkim=s, aspf=s */

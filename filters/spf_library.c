@@ -98,7 +98,8 @@ count_answer(struct spf_check *c, ns_type type, const struct dns_answer *answer)
 	switch (answer->status) {
 	case DNS_FOUND:
 		if (type == ns_t_mx && answer->count > NAMES_MAX)
-			spf_trouble(c, SPF_PERMERROR, "more than ten MX records");
+			spf_trouble(c, SPF_PERMERROR,
+			    "more than ten MX records");
 		break;
 	case DNS_NODATA:
 	case DNS_NXDOMAIN:

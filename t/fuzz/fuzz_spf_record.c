@@ -14,7 +14,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct spf_macros macros = { "a.b-c@x.test", "a.b-c",
-		"x.test", "x.test", "192.0.2.1", "in-addr", "h.test", "p.test" };
+		"x.test", "x.test", "192.0.2.1", "in-addr", "h.test",
+		"p.test" };
 	struct arena *arena = arena_new(0);
 	const struct spf_record *record;
 	const char *why;

@@ -159,8 +159,8 @@ static void
 refuses_impossible_names(void)
 {
 	static const char *const names[] = { "a..test", ".test",
-		("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-		"aa.test") };
+		("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.test") };
 	struct arena *arena = arena_new(0);
 
 	dns_set_source(from_zone, NULL);

@@ -484,7 +484,8 @@ configuration(void)
 	buf_release(&errors);
 }
 
-SUITE(dmarc, { "results", results }, { "configuration", configuration }, { "options", options },
+SUITE(dmarc, { "results", results }, { "configuration", configuration },
+    { "options", options },
     { "by list", by_list },
     { "HELO only for null senders", helo_only_for_null_senders },
     { "leaves our own alone", leaves_our_own_alone },

@@ -389,7 +389,7 @@ keeps_the_right_end_of_names(void)
 	struct arena *arena = arena_new(0);
 	char label[61];
 
-	/* Twice 2 * 60 + 2 octets fit beside ".long.test"; the rest does not. */
+	/* Four labels of 60 fit beside ".long.test", the others do not. */
 	memset(label, 'a', 60);
 	label[60] = '\0';
 	snprintf(sender, sizeof(sender), "%s.%s@long.test", label, label);
