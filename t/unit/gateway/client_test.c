@@ -3,7 +3,8 @@
  *
  * A script's lines: "S text" says a line, "R bytes" says bytes, "C prefix"
  * expects a command, "D" takes content up to the dot, "F" floods with a
- * megabyte, "X" closes, "Z" resets.  Behind its end the server only listens.
+ * megabyte, "T" takes a TLS handshake, "X" closes, "Z" resets.  Behind its end
+ * the server only listens.
  */
 #include "gateway/client.h"
 
@@ -13,6 +14,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -239,14 +244,59 @@ static const struct exchange exchanges[] = {
 	    "S 250 STARTTLS", "C STARTTLS", "S 220 go", "X" }, false,
 	    { TEMP }, "4.7.5", "Cannot start TLS", false,
 	    .tls = CLIENT_TLS_MAY },
+	/* PIPELINING is offered before the handshake only: it counts no more. */
+	{ "TLS", false, 1, { "S 220 x", "C EHLO", "S 250-x",
+	    "S 250-PIPELINING", "S 250 STARTTLS", "C STARTTLS", "S 220 go",
+	    "T", "C EHLO me.test", "S 250-x", "S 250 SIZE",
+	    "C MAIL FROM:<s@x.test> SIZE=17\r\n", "S 250 Ok", "C RCPT",
+	    "S 250 Ok", "C DATA", "S 354 go", "D", "S 250 Ok" }, true, { OK },
+	    "2.0.0", NULL, true, .tls = CLIENT_TLS_REQUIRE },
+	{ "TLS, the certificate is bad", false, 1, { "S 220 x", "C EHLO",
+	    "S 250-x", "S 250 STARTTLS", "C STARTTLS", "S 220 go", "T" },
+	    false, { TEMP }, "4.7.5", "Cannot start TLS", false,
+	    .tls = CLIENT_TLS_VERIFY },
 };
+
+static struct tls_context *server_tls, *any_tls, *verify_tls;
+
+static struct tls_context *
+make_server_tls(void)
+{
+	static const struct tls_settings settings = { "TLSv1.2", NULL, "s" };
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *cert = X509_new();
+	BIO *cert_pem = BIO_new(BIO_s_mem()), *key_pem = BIO_new(BIO_s_mem());
+	struct tls_context *context;
+	char *cert_bytes, *key_bytes;
+	const char *why = "";
+	long cert_len, key_len;
+
+	X509_set_version(cert, 2);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -60);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN",
+	    MBSTRING_ASC, (const unsigned char *)"mx.test", -1, -1, 0);
+	X509_set_issuer_name(cert, X509_get_subject_name(cert));
+	X509_set_pubkey(cert, key);
+	X509_sign(cert, key, EVP_sha256());
+	PEM_write_bio_X509(cert_pem, cert);
+	PEM_write_bio_PrivateKey(key_pem, key, NULL, NULL, 0, NULL, NULL);
+	cert_len = BIO_get_mem_data(cert_pem, &cert_bytes);
+	key_len = BIO_get_mem_data(key_pem, &key_bytes);
+	context = tls_server_new(&settings, cert_bytes, (size_t)cert_len,
+	    key_bytes, (size_t)key_len, &why);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	BIO_free(cert_pem);
+	BIO_free(key_pem);
+	return context;
+}
 
 /* One run of a case: the server's side and the client's. */
 struct run {
 	const struct exchange *exchange;
 	int listener;
 	struct net_endpoint endpoint;
-	struct tls_context *tls;
 	struct buf content, rest;
 };
 
@@ -303,6 +353,9 @@ step(struct run *run, struct io *io, const char *what)
 		io_put(io, flood, sizeof(flood));
 		io_flush(io, task_deadline(1000));
 		return true;
+	case 'T':
+		io_flush(io, task_deadline(1000));
+		return io_tls_accept(io, server_tls, task_deadline(1000)) == 0;
 	case 'Z':
 		reset(io);
 		/* FALLTHROUGH */
@@ -384,7 +437,9 @@ deliver(void *argument)
 	struct client_settings settings = {
 		.lmtp = exchange->lmtp, .hostname = "me.test",
 		.peer_name = "mx.test", .tls = exchange->tls,
-		.tls_context = run->tls, .connect_timeout_ms = timeout,
+		.tls_context = exchange->tls == CLIENT_TLS_VERIFY ?
+		    verify_tls : any_tls,
+		.connect_timeout_ms = timeout,
 		.greeting_timeout_ms = timeout, .command_timeout_ms = timeout,
 		.data_timeout_ms = timeout,
 		.refuse_self = exchange->refuse_self,
@@ -423,10 +478,10 @@ deliver(void *argument)
 }
 
 static void
-run_exchange(const struct exchange *exchange, struct tls_context *tls)
+run_exchange(const struct exchange *exchange)
 {
 	struct run run = { .exchange = exchange, .content = BUF_INIT,
-	    .rest = BUF_INIT, .tls = tls };
+	    .rest = BUF_INIT };
 	const char *why;
 
 	task_init();
@@ -455,13 +510,18 @@ table(void)
 {
 	static const struct tls_settings settings = { "TLSv1.2", NULL, "t" };
 	const char *why;
-	struct tls_context *tls = tls_client_new(&settings, TLS_VERIFY_NONE,
-	    NULL, 0, &why);
 
-	CU_ASSERT_PTR_NOT_NULL_FATAL(tls);
+	server_tls = make_server_tls();
+	any_tls = tls_client_new(&settings, TLS_VERIFY_NONE, NULL, 0, &why);
+	verify_tls = tls_client_new(&settings, TLS_VERIFY_NAME, NULL, 0, &why);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(server_tls);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(any_tls);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(verify_tls);
 	for (size_t i = 0; i < sizeof(exchanges) / sizeof(exchanges[0]); i++)
-		run_exchange(&exchanges[i], tls);
-	tls_context_free(&tls);
+		run_exchange(&exchanges[i]);
+	tls_context_free(&server_tls);
+	tls_context_free(&any_tls);
+	tls_context_free(&verify_tls);
 }
 
 static void

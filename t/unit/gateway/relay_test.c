@@ -36,7 +36,7 @@ static struct {
 	int listener;
 	unsigned port;
 	struct task *task;
-	bool stopping;
+	bool stopping, bad_tls;
 	unsigned connections, temp;
 	struct buf mail;		/* all envelopes and contents */
 	unsigned messages;
@@ -79,7 +79,13 @@ hop_session(void *argument)
 			hop.messages++;
 			io_puts(io, "250 2.0.0 queued\r\n");
 		} else if (strncmp(text, "EHLO", 4) == 0)
-			io_puts(io, "250-hop\r\n250 PIPELINING\r\n");
+			io_puts(io, hop.bad_tls ? "250-hop\r\n250 STARTTLS\r\n" :
+			    "250-hop\r\n250 PIPELINING\r\n");
+		else if (strncmp(text, "STARTTLS", 8) == 0) {
+			io_puts(io, "220 go\r\n");
+			io_flush(io, task_deadline(2000));
+			break;
+		}
 		else if (strncmp(text, "RCPT", 4) == 0) {
 			const char *answer = rcpt_answer(text);
 
@@ -221,7 +227,7 @@ relay_end(void)
 }
 
 static void
-rig_begin(const char *options)
+rig_begin_tls(const char *options, const char *tls)
 {
 	struct buf text = BUF_INIT, errors = BUF_INIT;
 	const char *why;
@@ -232,11 +238,11 @@ rig_begin(const char *options)
 	CU_ASSERT_EQUAL_FATAL(spool_prepare(rig.directory, &why), 0);
 	hop_start();
 	buf_printf(&text, "route \"*\" { via = { \"smtp:127.0.0.1:%u\" } "
-	    "tls = none }\nroute \"dead.test\" { via = { "
+	    "tls = %s }\nroute \"dead.test\" { via = { "
 	    "\"smtp:127.0.0.1:1\" } }\nroute \"gone.test\" { via = { "
 	    "\"error:5.1.1 gone\" } }\nroute \"dir.test\" { via = { "
 	    "\"maildir:%s/maildir\" } }\nrelay { %s }\n", hop.port,
-	    rig.directory, options);
+	    tls, rig.directory, options);
 	rig.conf = conf_load(NULL, text.data, kinds, 3, &errors);
 	if (rig.conf == NULL)
 		fprintf(stderr, "%s\n", errors.data);
@@ -246,6 +252,12 @@ rig_begin(const char *options)
 	rig.gateway = open_spool("g0");
 	rig.own = open_spool("relay");
 	relay_begin();
+}
+
+static void
+rig_begin(const char *options)
+{
+	rig_begin_tls(options, "none");
 }
 
 static int
@@ -435,6 +447,33 @@ operators(void *argument)
 	rig_end();
 }
 
+/* RFC 7435: what TLS is welcome for goes in clear where it does not work. */
+static void
+speaks_clear(void *argument)
+{
+	(void)argument;
+	rig_begin_tls("", "may");
+	hop.bad_tls = true;
+	put("s@x.test", "ok@y.test", NULL);
+	UNTIL(queue_count(rig.queue) == 0);
+	CU_ASSERT_EQUAL(rig.sent, 1);
+	CU_ASSERT_EQUAL(hop.connections, 2);
+	rig_end();
+}
+
+static void
+never_clear(void *argument)
+{
+	(void)argument;
+	rig_begin_tls("", "require");
+	hop.bad_tls = true;
+	put("s@x.test", "ok@y.test", NULL);
+	UNTIL(rig.deferred == 1);
+	CU_ASSERT_EQUAL(hop.connections, 1);
+	CU_ASSERT_EQUAL(seen("MAIL FROM"), 0);
+	rig_end();
+}
+
 static void
 maildir(void *argument)
 {
@@ -523,11 +562,14 @@ static void test_expires(void) { run(expires); }
 static void test_warns(void) { run(warns); }
 static void test_dead_site(void) { run(dead_site); }
 static void test_operators(void) { run(operators); }
+static void test_speaks_clear(void) { run(speaks_clear); }
+static void test_never_clear(void) { run(never_clear); }
 static void test_maildir(void) { run(maildir); }
 static void test_cuts_through(void) { run(cuts_through); }
 
 SUITE(relay, { "delivers", test_delivers }, { "mixed", test_mixed },
     { "null sender", test_null_sender }, { "expires", test_expires },
     { "warns", test_warns }, { "dead site", test_dead_site },
-    { "operators", test_operators }, { "maildir", test_maildir },
+    { "speaks clear", test_speaks_clear },
+    { "never clear", test_never_clear }, { "operators", test_operators }, { "maildir", test_maildir },
     { "cuts through", test_cuts_through })

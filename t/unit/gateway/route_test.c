@@ -156,8 +156,8 @@ refuses(void)
 		"route \"*\" { via = { \"nowhere:\" } }",
 		"route \"*\" { via = { \"mx\", \"smtp:127.0.0.1\" } }",
 		"route \"*\" { via = { \"smtp:127.0.0.1\", \"discard:\" } }",
-		"route \"*\" { via = { \"smtp:127.0.0.1\", "
-		    "\"lmtp:127.0.0.1\" } }",
+		("route \"*\" { via = { \"smtp:127.0.0.1\", "
+		    "\"lmtp:127.0.0.1\" } }"),
 	};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
