@@ -230,6 +230,12 @@ smtp_server_free(struct smtp_server **serverp)
 }
 
 void
+smtp_server_set_spool(struct smtp_server *server, struct spool *spool)
+{
+	server->spool = spool;
+}
+
+void
 smtp_server_set_temporary(struct smtp_server *server, const char *directory)
 {
 	server->temporary = directory;

@@ -47,6 +47,9 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	    "What follows our name in the greeting.")			\
 	ROW(o, hostname_lookup, flag, "yes", NULL, NULL,		\
 	    "Look up the client's name and confirm it.")			\
+	ROW(o, cut_through, flag, "no", NULL, NULL,			\
+	    "Deliver before the answer, so that the next hop's word is the " \
+	    "client's; what it defers is queued.")			\
 	ROW(o, max_recipients, number, "1000", "100", "100000",		\
 	    "Recipients of a message.")					\
 	ROW(o, max_errors, number, "20", "1", "10000",			\
@@ -128,6 +131,9 @@ struct smtp_server *smtp_server_new(const struct conf *,
 
 /* No session may be left (smtp_server_drain). */
 void smtp_server_free(struct smtp_server **);
+
+/* The spool, if it was opened later; before the first session. */
+void smtp_server_set_spool(struct smtp_server *, struct spool *);
 
 /*
  * To be called before the first session: a directory for large messages on

@@ -11,7 +11,7 @@ int gateway_start(struct process *, const char **why);
 void gateway_drain(struct process *, int64_t deadline);
 
 int relay_prepare(struct process *, const char **why);
-int relay_start(struct process *, const char **why);
+int relay_start_process(struct process *, const char **why);
 void relay_drain_process(struct process *, int64_t deadline);
 void relay_message(struct process *, const char *text);
 

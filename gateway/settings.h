@@ -51,8 +51,34 @@
 
 struct top_options { TOP_OPTIONS(OPTION_FIELD, top_options) };
 
-/* All kinds of section that the configuration may hold. */
-extern const struct section_kind *const settings_kinds[];
-extern const size_t settings_kind_count;
+/* All kinds of section that the configuration may hold; settings_init(). */
+#define SETTINGS_KINDS_MAX 64
+extern const struct section_kind *settings_kinds[SETTINGS_KINDS_MAX];
+extern size_t settings_kind_count;
+
+/* Collects the kinds of the gateway, the policies and the filters; once. */
+void settings_init(void);
+
+struct conf;
+struct conf_section;
+
+/* An address that some process shall listen on. */
+struct settings_endpoint {
+	const char *name;		/* "listener:smtp", "host:sign", "control" */
+	const char *address;		/* net.h */
+	int mode;			/* of a UNIX socket */
+	const struct conf_section *section;	/* for errors; may be NULL */
+	const char *option;
+};
+
+/* Calls f for each; what it is given lives during the call only. */
+void settings_each_endpoint(const struct conf *,
+    void (*f)(const struct settings_endpoint *, void *), void *argument);
+
+/* Makes the spool and state directories and gives them to the roles' users. */
+int settings_prepare_directories(const struct conf *, const char **why);
+
+/* Opens the log of this process as the configuration says. */
+void settings_open_log(const struct conf *, const char *role);
 
 #endif

@@ -310,7 +310,8 @@ commit(struct smtp_session *s)
 	size_t count, size;
 
 	content = mail_slices(mail, &count, &size);
-	if (server->cut_through != NULL && !mail->envelope.hold &&
+	if (s->listener->options->cut_through &&
+	    server->cut_through != NULL && !mail->envelope.hold &&
 	    server->cut_through(mail, content, count, size, &reply,
 	    server->cut_through_argument)) {
 		answer_cut_through(s, &reply);

@@ -92,7 +92,7 @@ talk_begin(struct talk *talk, const char *top_options,
 	buf_printf(&text, "hostname = \"mx.ours.example\"\n"
 	    "relay_domains = { \"ours.example\" }\n"
 	    "spool_directory = \"/tmp\"\n%s\n"
-	    "listener smtp {\naddress = { \":25\" }\n"
+	    "listener smtp {\naddress = { \":25\" }\ncut_through = yes\n"
 	    "hostname_lookup = no\n%s\n}\n", top_options, listener_options);
 	talk->conf = conf_load(NULL, text.data, kinds,
 	    sizeof kinds / sizeof *kinds, &errors);

@@ -1,0 +1,136 @@
+/* The table of roles: one row gives a process its user, root and promises. */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/conf.h"
+#include "base/sandbox.h"
+#include "gateway/proc.h"
+#include "gateway/process.h"
+#include "gateway/settings.h"
+
+static bool
+has_prefix(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static const char *
+one_instance(const struct conf *conf, size_t i)
+{
+	(void)conf;
+	return i == 0 ? "" : NULL;
+}
+
+/* Gateways are numbered; as many as there are processors unless told. */
+static const char *
+gateway_instance(const struct conf *conf, size_t i)
+{
+	static char number[16];
+	const struct top_options *options = conf_get(conf, "");
+	long count = (long)options->gateways;
+
+	if (count == 0)
+		count = sysconf(_SC_NPROCESSORS_ONLN);
+	if (i > 0 && (long)i >= count)
+		return NULL;
+	snprintf(number, sizeof(number), "%zu", i);
+	return number;
+}
+
+/* One host for each signing section. */
+static const char *
+host_instance(const struct conf *conf, size_t i)
+{
+	const struct conf_section *sections;
+	size_t count;
+
+	sections = conf_sections(conf, "dkim_sign", &count);
+	return i < count ? sections[i].title : NULL;
+}
+
+static bool
+gateway_may_see(const struct conf_section *section, const char *option,
+    void *instance)
+{
+	(void)option;
+	(void)instance;
+	return strcmp(section->kind->name, "dkim_sign") != 0;
+}
+
+/* A host sees the files of its own section, and no others. */
+static bool
+host_may_see(const struct conf_section *section, const char *option,
+    void *instance)
+{
+	(void)option;
+	return strcmp(section->kind->name, "dkim_sign") == 0 &&
+	    strcmp(section->title, instance) == 0;
+}
+
+static bool
+gateway_listens(const char *name, const char *instance)
+{
+	(void)instance;
+	return has_prefix(name, "listener:");
+}
+
+static bool
+host_listens(const char *name, const char *instance)
+{
+	return has_prefix(name, "host:") && strcmp(name + 5, instance) == 0;
+}
+
+static bool
+never_listens(const char *name, const char *instance)
+{
+	(void)name;
+	(void)instance;
+	return false;
+}
+
+const struct role roles[] = {
+	{
+		.name = "host", .user = "millgate-filter",
+		.root = ROOT_EMPTY, .stop_order = 2,
+		.promises = SANDBOX_ACCEPT,
+		.instance = host_instance,
+		.may_see = host_may_see,
+		.wants_listener = host_listens,
+		.prepare = host_prepare, .start = host_start,
+		.drain = host_drain,
+	},
+	{
+		.name = "relay", .user = "millgate-relay",
+		.root = ROOT_SPOOL, .alone = true, .stop_order = 2,
+		.promises = SANDBOX_CONNECT | SANDBOX_READ | SANDBOX_WRITE |
+		    SANDBOX_THREAD,
+		.instance = one_instance,
+		.wants_listener = never_listens,
+		.prepare = relay_prepare, .start = relay_start_process,
+		.drain = relay_drain_process, .message = relay_message,
+	},
+	{
+		.name = "gateway", .user = "millgate",
+		.root = ROOT_SPOOL, .stop_order = 1,
+		.promises = SANDBOX_ACCEPT | SANDBOX_CONNECT | SANDBOX_READ |
+		    SANDBOX_WRITE | SANDBOX_THREAD,
+		.instance = gateway_instance,
+		.may_see = gateway_may_see,
+		.wants_listener = gateway_listens,
+		.prepare = gateway_prepare, .start = gateway_start,
+		.drain = gateway_drain,
+	},
+	{ .name = NULL }
+};
+
+const struct role *
+role_find(const char *name)
+{
+	for (const struct role *role = roles; role->name != NULL; role++)
+		if (strcmp(role->name, name) == 0)
+			return role;
+	return NULL;
+}

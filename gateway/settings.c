@@ -1,0 +1,280 @@
+/*
+ * The configuration as a whole: its kinds of section, what it asks to listen
+ * on, where its directories are, and the checks that look at several options
+ * at once (millgate -n, start and reload).
+ */
+#include "config.h"
+
+#include "gateway/settings.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "filters/chain.h"
+#include "gateway/listener.h"
+#include "gateway/master.h"
+#include "gateway/process.h"
+#include "gateway/relay.h"
+#include "gateway/route.h"
+
+static const struct option_row top_rows[] = {
+	TOP_OPTIONS(OPTION_ROW, top_options)
+};
+
+static const struct section_kind top_kind = {
+	.name = "", .doc = "Options of the whole gateway.",
+	.rows = top_rows, .row_count = OPTION_COUNT(top_rows),
+	.size = sizeof(struct top_options),
+};
+
+const struct section_kind *settings_kinds[SETTINGS_KINDS_MAX];
+size_t settings_kind_count;
+
+static void
+add_kind(const struct section_kind *kind)
+{
+	if (kind == NULL)
+		return;
+	for (size_t i = 0; i < settings_kind_count; i++)
+		if (settings_kinds[i] == kind)
+			return;
+	if (settings_kind_count == SETTINGS_KINDS_MAX)
+		fatal("SETTINGS_KINDS_MAX is too small");
+	settings_kinds[settings_kind_count++] = kind;
+}
+
+void
+settings_init(void)
+{
+	add_kind(&top_kind);
+	add_kind(&listener_kind);
+	add_kind(&certificate_kind);
+	for (size_t i = 0; filters_all[i] != NULL; i++)
+		add_kind(filters_all[i]->options);
+	add_kind(&route_section);
+	add_kind(&relay_section);
+}
+
+void
+settings_open_log(const struct conf *conf, const char *role)
+{
+	const struct top_options *options = conf_get(conf, "");
+
+	log_open(&(struct log_settings){
+	    .program = "millgate",
+	    .role = role,
+	    .target = options->log_target == 0 ? LOG_TO_STDERR : LOG_TO_SYSLOG,
+	    .json = options->log_format == 1,
+	    .level = (enum log_level)options->log_level,
+	});
+}
+
+typedef void endpoint_f(const struct settings_endpoint *, void *);
+
+static void
+each_address(const struct conf_section *section, const char *option,
+    const char *name, const char *const *addresses, endpoint_f *f,
+    void *argument)
+{
+	for (; *addresses != NULL; addresses++)
+		f(&(struct settings_endpoint){ .name = name,
+		    .address = *addresses, .mode = 0666, .section = section,
+		    .option = option }, argument);
+}
+
+static const struct conf_section *
+only_section(const struct conf *conf, const char *kind)
+{
+	size_t count;
+	const struct conf_section *sections = conf_sections(conf, kind,
+	    &count);
+
+	return count > 0 ? &sections[0] : NULL;
+}
+
+/* UNIX sockets of our own in the run directory; nobody else may connect. */
+static void
+own_socket(const struct conf *conf, const char *name, const char *file,
+    endpoint_f *f, void *argument)
+{
+	const struct top_options *options = conf_get(conf, "");
+	char address[512];
+
+	snprintf(address, sizeof(address), "unix:%s/%s",
+	    options->run_directory, file);
+	f(&(struct settings_endpoint){ .name = name, .address = address,
+	    .mode = 0600, .section = only_section(conf, ""),
+	    .option = "run_directory" }, argument);
+}
+
+void
+settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
+{
+	const struct conf_section *sections;
+	char name[256], file[256];
+	size_t count;
+
+	sections = conf_sections(conf, "listener", &count);
+	for (size_t i = 0; i < count; i++) {
+		const struct listener_options *listener = sections[i].values;
+
+		snprintf(name, sizeof(name), "listener:%s", sections[i].title);
+		each_address(&sections[i], "address", name, listener->address,
+		    f, argument);
+	}
+	sections = conf_sections(conf, "dkim_sign", &count);
+	for (size_t i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "host:%s", sections[i].title);
+		snprintf(file, sizeof(file), "host-%s.sock",
+		    sections[i].title);
+		own_socket(conf, name, file, f, argument);
+	}
+}
+
+static void
+check_listeners(const struct conf *conf, struct buf *errors)
+{
+	const struct conf_section *sections;
+	size_t count;
+
+	sections = conf_sections(conf, "listener", &count);
+	if (count == 0)
+		conf_error(errors, conf, only_section(conf, ""), NULL,
+		    "no listener: add one, such as "
+		    "listener smtp { address = \":25\" }");
+	for (size_t i = 0; i < count; i++) {
+		const struct listener_options *listener = sections[i].values;
+		struct chain_plan *plan;
+		const char *why;
+
+		if (listener->address[0] == NULL)
+			conf_error(errors, conf, &sections[i], "address",
+			    "is required");
+		plan = chain_plan_new(conf, NULL, listener->filters, &why);
+		if (plan == NULL)
+			conf_error(errors, conf, &sections[i], "filters", "%s",
+			    why);
+		chain_plan_free(&plan);
+	}
+}
+
+/* Sections with a host of their own: its setup tells a bad key and the like. */
+static void
+check_isolated(const struct conf *conf, struct buf *errors)
+{
+	const struct conf_section *sections;
+	size_t count;
+
+	for (size_t k = 0; filters_all[k] != NULL; k++) {
+		const struct filter *filter = filters_all[k];
+
+		if (!(filter->traits & FILTER_ISOLATED))
+			continue;
+		sections = conf_sections(conf, filter->name, &count);
+		for (size_t i = 0; i < count; i++) {
+			const char *why = NULL;
+			void *instance;
+
+			instance = filter->setup(conf, &sections[i], &why);
+			if (instance == NULL)
+				conf_error(errors, conf, &sections[i], NULL,
+				    "%s", why);
+			else
+				filter->release(instance);
+		}
+	}
+}
+
+int
+settings_check(const struct conf *conf, struct buf *errors)
+{
+	size_t before = errors->len;
+
+	check_listeners(conf, errors);
+	check_isolated(conf, errors);
+	routes_check(conf, errors);
+	return errors->len == before ? 0 : -1;
+}
+
+/* A directory that exists, with this owner and mode if we are root. */
+static int
+prepare(const char *path, const char *user, mode_t mode, const char **why)
+{
+	static char problem[PATH_MAX + 256];
+	const struct passwd *account;
+
+	if (mkdir(path, 0755) != 0 && errno != EEXIST) {
+		snprintf(problem, sizeof(problem), "%s: %s", path,
+		    strerror(errno));
+		*why = problem;
+		return -1;
+	}
+	if (geteuid() != 0)
+		return 0;
+	if ((account = getpwnam(user)) == NULL) {
+		snprintf(problem, sizeof(problem), "no user %s: started as "
+		    "root, Millgate runs each role as its own user", user);
+		*why = problem;
+		return -1;
+	}
+	if (lchown(path, account->pw_uid, account->pw_gid) != 0 ||
+	    chmod(path, mode) != 0) {
+		snprintf(problem, sizeof(problem), "%s: %s", path,
+		    strerror(errno));
+		*why = problem;
+		return -1;
+	}
+	return 0;
+}
+
+/*
+ * The spool belongs to the relay.  Gateways, in the same group, add files to
+ * segments and large; the sticky bit keeps each from unlinking what is not its
+ * own.
+ */
+int
+settings_prepare_directories(const struct conf *conf, const char **why)
+{
+	const struct top_options *options = conf_get(conf, "");
+	const struct {
+		const char *parent, *name, *user;
+		mode_t mode;
+	} directories[] = {
+		{ options->spool_directory, "", "millgate-relay", 03770 },
+		{ options->spool_directory, "/segments", "millgate-relay",
+		    03770 },
+		{ options->spool_directory, "/large", "millgate-relay",
+		    03770 },
+		{ options->spool_directory, "/incoming", "millgate", 0700 },
+		{ options->spool_directory, "/journal", "millgate-relay",
+		    0700 },
+		{ options->spool_directory, "/corrupt", "millgate-relay",
+		    0700 },
+		{ options->state_directory, "", "root", 0755 },
+		{ options->state_directory, "/policy", "millgate-policy",
+		    0700 },
+		{ options->state_directory, "/console", "millgate-console",
+		    0700 },
+	};
+
+	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]);
+	    i++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s%s", directories[i].parent,
+		    directories[i].name);
+		if (prepare(path, directories[i].user, directories[i].mode,
+		    why) != 0)
+			return -1;
+	}
+	return 0;
+}
