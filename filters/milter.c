@@ -149,6 +149,9 @@ tell_failure(struct filter_run *run)
 	const char *error = milter_session_error(s);
 
 	counter_add(m->failures, 1);
+	/* An open breaker is told once a message, not at each command. */
+	if (run->mail == NULL && milter_session_held_off(s))
+		return;
 	log_warn(run->mail != NULL ? &run->mail->log : &run->session->log,
 	    "filter=%s stage=%s: %s", run->name, stage, error);
 	if (run->mail != NULL)

@@ -217,7 +217,7 @@ milter_connection_read(struct milter_connection *c,
 	size_t len;
 	int rc;
 
-	error->lost = error->cancelled = false;
+	error->lost = error->cancelled = error->held_off = false;
 	for (;;) {
 		bytes = io_input(c->io, &len);
 		rc = milter_packet_parse(bytes, len, REPLY_MAX, packet,
@@ -408,11 +408,13 @@ connect_any(struct milter_pool *pool, struct milter_error *error)
 	snprintf(error->text, sizeof(error->text),
 	    "failed before, next attempt later");
 	error->lost = error->cancelled = false;
+	error->held_off = true;
 	for (size_t i = 0; i < pool->endpoint_count && !pool->freed; i++) {
 		struct milter_endpoint *ep = &pool->endpoints[i];
 
 		if (!endpoint_usable(ep))
 			continue;
+		error->held_off = false;
 		if ((c = connect_to(pool, ep, error)) != NULL)
 			return c;
 		if (error->cancelled) {

@@ -20,6 +20,7 @@ struct milter_error {
 	char text[MILTER_ERROR_SIZE];
 	bool lost;			/* the connection: another may do */
 	bool cancelled;			/* not its fault */
+	bool held_off;			/* the breaker is open */
 };
 
 struct milter_connection {

@@ -67,7 +67,7 @@ enum milter_outcome
 milter_wire_fail(struct milter_session *s, const char *why)
 {
 	snprintf(s->error.text, sizeof(s->error.text), "%s", why);
-	s->error.lost = s->error.cancelled = false;
+	s->error.lost = s->error.cancelled = s->error.held_off = false;
 	return MILTER_FAILED;
 }
 
@@ -633,6 +633,12 @@ milter_session_abort(struct milter_session *s)
 	milter_put(&s->out, MILTER_ABORT, NULL, 0);
 	milter_wire_put(s);
 	io_flush(s->c->io, task_now());
+}
+
+bool
+milter_session_held_off(const struct milter_session *s)
+{
+	return s->error.held_off;
 }
 
 const char *

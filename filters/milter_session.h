@@ -55,7 +55,11 @@ enum milter_outcome milter_session_eom(struct milter_session *,
 /* The message ended otherwise; doesn't wait. */
 void milter_session_abort(struct milter_session *);
 
-/* After MILTER_FAILED: at what stage, and why. */
+/*
+ * After MILTER_FAILED: at what stage, and why; held off means that no attempt
+ * was made, as the last ones failed.
+ */
+bool milter_session_held_off(const struct milter_session *);
 const char *milter_session_stage(const struct milter_session *);
 const char *milter_session_error(const struct milter_session *);
 
