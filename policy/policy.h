@@ -15,7 +15,9 @@ struct conf;
 	    "Addresses where other MTAs may ask, by Postfix's policy "	\
 	    "delegation protocol; none: only our own gateways do.")	\
 	ROW(o, max_clients, number, "4000", "1", "100000",		\
-	    "Connections at a time.")
+	    "Connections at a time.")					\
+	ROW(o, idle_timeout, duration, "10m", "1s", "1d",		\
+	    "How long a connection may wait between two requests.")
 
 struct policy_options { POLICY_OPTIONS(OPTION_FIELD, policy_options) };
 

@@ -1,0 +1,373 @@
+/*
+ * Greylisting.
+ *
+ * Two records: the triplet's (since when it waits; when it last passed, 0 if
+ * never) and its network's (how many triplets passed; when last).  The times of
+ * what passes again and again are written only when they are 1/32 of the
+ * lifetime old: most mail is read, not written.
+ */
+#include "policy/greylist.h"
+
+#include <arpa/inet.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/counter.h"
+#include "base/log.h"
+#include "base/table.h"
+#include "policy/store.h"
+
+#define MESSAGE_MAX	200
+#define DIGEST_HEX	32		/* 128 bits of SHA-256 */
+#define GROUP_SIZE	(INET6_ADDRSTRLEN + 8)
+#define KEY_SIZE	(GROUP_SIZE + DIGEST_HEX + 16)
+
+enum { KEY_TRIPLET, KEY_NETWORK, KEY_COUNT };
+enum { ARG_DELAY, ARG_WINDOW, ARG_LIFETIME, ARG_ENOUGH, ARG_COUNT };
+enum { RESULT_WAIT, RESULT_REASON, RESULT_COUNT };
+
+/* In the script by their numbers. */
+enum reason { REASON_NEW, REASON_EARLY, REASON_PASSED, REASON_KNOWN,
+	REASON_NETWORK, REASON_EXEMPT, REASON_COUNT };
+
+static const char *const reason_texts[REASON_COUNT] = {
+	[REASON_NEW] = "new", [REASON_EARLY] = "early",
+	[REASON_PASSED] = "passed", [REASON_KNOWN] = "known",
+	[REASON_NETWORK] = "network", [REASON_EXEMPT] = "exempt",
+};
+
+struct greylist {
+	const struct greylist_options *options;
+	struct store *store;
+	struct counter *counters[REASON_COUNT], *unknown;
+};
+
+static const struct option_row greylist_rows[] = {
+	GREYLIST_OPTIONS(OPTION_ROW, greylist_options)
+};
+
+const struct section_kind greylist_section = {
+	.name = "greylist",
+	.doc = "Asks strangers to come back later.",
+	.rows = greylist_rows,
+	.row_count = OPTION_COUNT(greylist_rows),
+	.size = sizeof(struct greylist_options),
+};
+
+static const struct counter_row counter_rows[] = {
+	{ "millgate_greylist_total", COUNTER_TOTAL,
+	    "What greylisting said." },
+};
+
+/* --- the step --- */
+
+static void
+touch(struct store_records *records, const char *key, int64_t values[],
+    int64_t lifetime)
+{
+	int64_t now = store_now(records);
+
+	if (now - values[1] <= lifetime / 32)
+		return;
+	values[1] = now;
+	store_put(records, key, values, now + lifetime);
+}
+
+static enum answer
+step_run(struct store_records *records, const char *const *keys,
+    const int64_t *a, int64_t *results)
+{
+	int64_t network[STORE_VALUES], seen[STORE_VALUES] = { 0 };
+	int64_t now = store_now(records);
+
+	results[RESULT_WAIT] = 0;
+	store_get(records, keys[KEY_NETWORK], network);
+	if (a[ARG_ENOUGH] > 0 && network[0] >= a[ARG_ENOUGH]) {
+		touch(records, keys[KEY_NETWORK], network, a[ARG_LIFETIME]);
+		results[RESULT_REASON] = REASON_NETWORK;
+		return ANSWER_YES;
+	}
+	if (!store_get(records, keys[KEY_TRIPLET], seen)) {
+		seen[0] = now;
+		store_put(records, keys[KEY_TRIPLET], seen,
+		    now + a[ARG_WINDOW]);
+		results[RESULT_WAIT] = a[ARG_DELAY];
+		results[RESULT_REASON] = REASON_NEW;
+		return ANSWER_NO;
+	}
+	if (seen[1] == 0 && now < seen[0] + a[ARG_DELAY]) {
+		results[RESULT_WAIT] = seen[0] + a[ARG_DELAY] - now;
+		results[RESULT_REASON] = REASON_EARLY;
+		return ANSWER_NO;
+	}
+	results[RESULT_REASON] = seen[1] == 0 ? REASON_PASSED : REASON_KNOWN;
+	if (seen[1] == 0) {
+		network[0]++;
+		network[1] = now;
+		store_put(records, keys[KEY_NETWORK], network,
+		    now + a[ARG_LIFETIME]);
+	}
+	touch(records, keys[KEY_TRIPLET], seen, a[ARG_LIFETIME]);
+	return ANSWER_YES;
+}
+
+static const struct store_step step = {
+	.name = "greylist",
+	.keys = KEY_COUNT, .arguments = ARG_COUNT, .results = RESULT_COUNT,
+	.run = step_run,
+	.script =
+	    "local delay, window, lifetime, enough = a[1], a[2], a[3], a[4]\n"
+	    "local function touch(key, v)\n"
+	    "  if now - v[2] <= lifetime / 32 then return end\n"
+	    "  v[2] = now\n"
+	    "  put(key, v, now + lifetime)\n"
+	    "end\n"
+	    "local network = get(k[2]) or {0, 0, 0, 0}\n"
+	    "if enough > 0 and network[1] >= enough then\n"
+	    "  touch(k[2], network)\n"
+	    "  return 1, 0, 4\n"
+	    "end\n"
+	    "local seen = get(k[1])\n"
+	    "if not seen then\n"
+	    "  put(k[1], {now, 0, 0, 0}, now + window)\n"
+	    "  return 0, delay, 0\n"
+	    "end\n"
+	    "if seen[2] == 0 and now < seen[1] + delay then\n"
+	    "  return 0, seen[1] + delay - now, 1\n"
+	    "end\n"
+	    "local reason = 3\n"
+	    "if seen[2] == 0 then\n"
+	    "  reason = 2\n"
+	    "  put(k[2], {network[1] + 1, now, 0, 0}, now + lifetime)\n"
+	    "end\n"
+	    "touch(k[1], seen)\n"
+	    "return 1, 0, reason\n",
+};
+
+/* --- keys --- */
+
+static void
+digest_add(EVP_MD_CTX *digest, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c >= 'A' && c <= 'Z')
+			c = (unsigned char)(c | 0x20);
+		EVP_DigestUpdate(digest, &c, 1);
+	}
+	EVP_DigestUpdate(digest, "", 1);
+}
+
+/* Of up to two texts, letters' case ignored: keys are short and plain. */
+static void
+digest_texts(const char *first, const char *second, char hex[DIGEST_HEX + 1])
+{
+	unsigned char bytes[EVP_MAX_MD_SIZE];
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+
+	if (digest == NULL || EVP_DigestInit_ex(digest, EVP_sha256(),
+	    NULL) != 1)
+		fatal("greylist: no SHA-256");
+	digest_add(digest, first, strlen(first));
+	if (second != NULL)
+		digest_add(digest, second, strlen(second));
+	EVP_DigestFinal_ex(digest, bytes, NULL);
+	EVP_MD_CTX_free(digest);
+	for (size_t i = 0; i < DIGEST_HEX / 2; i++)
+		snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static void
+mask(unsigned char *bytes, size_t len, int64_t prefix)
+{
+	for (size_t i = 0; i < len; i++, prefix -= 8)
+		if (prefix <= 0)
+			bytes[i] = 0;
+		else if (prefix < 8)
+			bytes[i] &= (unsigned char)(0xff00 >> prefix);
+}
+
+/* The client's network as text, its address for the table; false: none. */
+static bool
+network_print(const struct greylist_options *options, const char *address,
+    char group[GROUP_SIZE], struct sockaddr_storage *client)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)client;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)client;
+	struct in6_addr masked6;
+	struct in_addr masked;
+	char text[INET6_ADDRSTRLEN];
+
+	memset(client, 0, sizeof(*client));
+	if (address == NULL)
+		return false;
+	if (strncasecmp(address, "::ffff:", 7) == 0 &&
+	    strchr(address, '.') != NULL)
+		address += 7;
+	if (inet_pton(AF_INET, address, &in->sin_addr) == 1) {
+		in->sin_family = AF_INET;
+		masked = in->sin_addr;
+		mask((unsigned char *)&masked, 4, options->ipv4_prefix);
+		inet_ntop(AF_INET, &masked, text, sizeof(text));
+		snprintf(group, GROUP_SIZE, "%s/%d", text,
+		    (int)options->ipv4_prefix);
+		return true;
+	}
+	if (inet_pton(AF_INET6, address, &in6->sin6_addr) != 1)
+		return false;
+	in6->sin6_family = AF_INET6;
+	masked6 = in6->sin6_addr;
+	mask(masked6.s6_addr, 16, options->ipv6_prefix);
+	inet_ntop(AF_INET6, &masked6, text, sizeof(text));
+	snprintf(group, GROUP_SIZE, "%s/%d", text, (int)options->ipv6_prefix);
+	return true;
+}
+
+static bool
+is_exempt(const struct greylist_options *options,
+    const struct greylist_request *request,
+    const struct sockaddr_storage *client)
+{
+	const char *value, *why;
+
+	if (options->exempt == NULL)
+		return false;
+	if (client->ss_family != AF_UNSPEC &&
+	    table_find_network(options->exempt,
+	    (const struct sockaddr *)client, &value, &why) == ANSWER_YES)
+		return true;
+	return request->client_name != NULL && table_find_domain(
+	    options->exempt, request->client_name, &value,
+	    &why) == ANSWER_YES;
+}
+
+/* --- for others --- */
+
+static enum answer
+ask_store(struct greylist *greylist, const struct greylist_request *request,
+    const char *group, int64_t *results, const char **why)
+{
+	const struct greylist_options *o = greylist->options;
+	const char *sender = request->sender != NULL ? request->sender : "";
+	char triplet[KEY_SIZE], network[KEY_SIZE], hex[DIGEST_HEX + 1];
+	const char *const keys[KEY_COUNT] = { triplet, network };
+	const int64_t arguments[ARG_COUNT] = { o->delay, o->retry_window,
+		o->lifetime, o->auto_whitelist };
+	const char *at = strrchr(sender, '@');
+
+	if (o->sender == GREYLIST_SENDER_DOMAIN && at != NULL)
+		sender = at + 1;
+	digest_texts(sender, request->recipient, hex);
+	snprintf(triplet, sizeof(triplet), "grey:{%s}:%s", group, hex);
+	snprintf(network, sizeof(network), "grey:{%s}", group);
+	return store_run(greylist->store, &step, keys, arguments, results,
+	    why);
+}
+
+enum answer
+greylist_check(struct greylist *greylist,
+    const struct greylist_request *request, int64_t *wait_ms,
+    const char **why)
+{
+	const struct greylist_options *o = greylist->options;
+	int64_t results[RESULT_COUNT] = { 0, REASON_NEW };
+	struct sockaddr_storage client;
+	char group[GROUP_SIZE];
+	enum answer answer;
+	bool known;
+
+	*wait_ms = 0;
+	known = network_print(o, request->client_address, group, &client);
+	if (is_exempt(o, request, &client)) {
+		counter_add(greylist->counters[REASON_EXEMPT], 1);
+		*why = reason_texts[REASON_EXEMPT];
+		return ANSWER_YES;
+	}
+	if (request->identity != NULL) {
+		strcpy(group, "u:");
+		digest_texts(request->identity, NULL, group + 2);
+	} else if (!known) {
+		*why = "the client's address is not known";
+		counter_add(greylist->unknown, 1);
+		return ANSWER_UNKNOWN;
+	}
+	answer = ask_store(greylist, request, group, results, why);
+	if (answer == ANSWER_UNKNOWN || results[RESULT_REASON] < 0 ||
+	    results[RESULT_REASON] >= REASON_COUNT) {
+		counter_add(greylist->unknown, 1);
+		return ANSWER_UNKNOWN;
+	}
+	counter_add(greylist->counters[results[RESULT_REASON]], 1);
+	*why = reason_texts[results[RESULT_REASON]];
+	*wait_ms = results[RESULT_WAIT];
+	return answer;
+}
+
+const char *
+greylist_message(const struct greylist *greylist)
+{
+	return greylist->options->message;
+}
+
+struct greylist *
+greylist_new(const struct conf *conf, struct store *store)
+{
+	struct greylist *greylist;
+
+	if ((greylist = calloc(1, sizeof(*greylist))) == NULL)
+		fatal("out of memory (greylist)");
+	counter_describe(counter_rows, 1);
+	greylist->options = conf_get(conf, greylist_section.name);
+	greylist->store = store;
+	for (size_t i = 0; i < REASON_COUNT; i++) {
+		char labels[64];
+
+		snprintf(labels, sizeof(labels), "reason=\"%s\"",
+		    reason_texts[i]);
+		greylist->counters[i] = counter_get("millgate_greylist_total",
+		    labels);
+	}
+	greylist->unknown = counter_get("millgate_greylist_total",
+	    "reason=\"unknown\"");
+	return greylist;
+}
+
+void
+greylist_free(struct greylist **greylistp)
+{
+	free(*greylistp);
+	*greylistp = NULL;
+}
+
+/* It becomes part of a reply line. */
+static bool
+is_plain(const char *text)
+{
+	for (; *text != '\0'; text++)
+		if (*text < ' ' || *text > '~')
+			return false;
+	return true;
+}
+
+void
+greylist_check_options(const struct conf *conf, struct buf *errors)
+{
+	const struct greylist_options *o = conf_get(conf,
+	    greylist_section.name);
+	const struct conf_section *section;
+	size_t count;
+
+	section = conf_sections(conf, greylist_section.name, &count);
+	if (o->delay >= o->retry_window)
+		conf_error(errors, conf, section, "delay",
+		    "must be less than retry_window");
+	if (o->message == NULL || *o->message == '\0' ||
+	    strlen(o->message) > MESSAGE_MAX || !is_plain(o->message))
+		conf_error(errors, conf, section, "message",
+		    "is to be 1 to %d printable ASCII characters",
+		    MESSAGE_MAX);
+}

@@ -1,0 +1,62 @@
+/* The options of the policy service, and what they must not say together. */
+#include "policy/policy.h"
+
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/net.h"
+#include "policy/greylist.h"
+#include "policy/store.h"
+
+static const struct option_row policy_rows[] = {
+	POLICY_OPTIONS(OPTION_ROW, policy_options)
+};
+
+static const struct section_kind policy_section = {
+	.name = "policy",
+	.doc = "Answers other MTAs that ask what to do with a recipient.",
+	.rows = policy_rows,
+	.row_count = OPTION_COUNT(policy_rows),
+	.size = sizeof(struct policy_options),
+};
+
+const struct section_kind *const policy_kinds[] = {
+	&policy_section,
+	&store_section,
+	&greylist_section,
+	NULL
+};
+
+static void
+check_addresses(const struct conf *conf, const char *kind, const char *option,
+    const char *const *addresses, struct buf *errors)
+{
+	const struct conf_section *section;
+	struct net_endpoint endpoint;
+	const char *why;
+	size_t count;
+
+	section = conf_sections(conf, kind, &count);
+	for (; *addresses != NULL; addresses++)
+		if (net_endpoint_parse(*addresses, &endpoint, &why) != 0)
+			conf_error(errors, conf, section, option, "%s: %s",
+			    *addresses, why);
+}
+
+void
+policy_check(const struct conf *conf, struct buf *errors)
+{
+	const struct policy_options *policy = conf_get(conf, "policy");
+	const struct store_options *store = conf_get(conf, "store");
+	const struct conf_section *section;
+	size_t count;
+
+	check_addresses(conf, "policy", "listen", policy->listen, errors);
+	check_addresses(conf, "store", "server", store->server, errors);
+	section = conf_sections(conf, "store", &count);
+	if (store->type == STORE_TYPE_REDIS && store->server[0] == NULL)
+		conf_error(errors, conf, section, "server", "is required");
+	if (store->user != NULL && store->password == NULL)
+		conf_error(errors, conf, section, "user",
+		    "needs a password, too");
+	greylist_check_options(conf, errors);
+}

@@ -1,0 +1,145 @@
+/* The store in front of its back ends: options, health, counters. */
+#include "policy/store.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/counter.h"
+#include "base/log.h"
+#include "base/task.h"
+#include "policy/store_backend.h"
+
+struct store {
+	const struct store_backend *backend;
+	void *state;
+	int64_t budget_ms, shift_ms;
+	bool away;
+	struct counter *answers[3];
+	struct counter *reachable;
+	struct histogram *seconds;
+};
+
+static const struct option_row store_rows[] = {
+	STORE_OPTIONS(OPTION_ROW, store_options)
+};
+
+const struct section_kind store_section = {
+	.name = "store",
+	.doc = "Where greylisting and other policy keep what they know.",
+	.rows = store_rows,
+	.row_count = OPTION_COUNT(store_rows),
+	.size = sizeof(struct store_options),
+};
+
+static const struct store_backend *const backends[] = {
+	[STORE_TYPE_SQLITE] = &store_sqlite,
+	[STORE_TYPE_REDIS] = &store_redis,
+};
+
+static const struct counter_row counters[] = {
+	{ "millgate_store_calls_total", COUNTER_TOTAL,
+	    "Questions to the policy store." },
+	{ "millgate_store_up", COUNTER_GAUGE,
+	    "Whether the policy store answers." },
+	{ "millgate_store_seconds", COUNTER_HISTOGRAM,
+	    "Time that the policy store took for an answer." },
+};
+
+struct store *
+store_open(const struct store_options *options, const char *path,
+    const char **why)
+{
+	static const char *const labels[] = {
+		[ANSWER_NO] = "answer=\"no\"",
+		[ANSWER_YES] = "answer=\"yes\"",
+		[ANSWER_UNKNOWN] = "answer=\"unknown\"",
+	};
+	struct store *store;
+
+	if ((store = calloc(1, sizeof(*store))) == NULL)
+		fatal("out of memory (store)");
+	counter_describe(counters, sizeof(counters) / sizeof(counters[0]));
+	for (size_t i = 0; i < 3; i++)
+		store->answers[i] = counter_get("millgate_store_calls_total",
+		    labels[i]);
+	store->reachable = counter_get("millgate_store_up", NULL);
+	store->seconds = histogram_get("millgate_store_seconds", NULL);
+	counter_add(store->reachable, 1);
+	store->budget_ms = options->budget;
+	store->backend = backends[options->type];
+	store->state = store->backend->open(store, options, path, why);
+	if (store->state == NULL)
+		store_close(&store);
+	return store;
+}
+
+void
+store_close(struct store **storep)
+{
+	struct store *store = *storep;
+
+	*storep = NULL;
+	if (store == NULL)
+		return;
+	if (store->state != NULL)
+		store->backend->close(store->state);
+	if (!store->away)
+		counter_add(store->reachable, -1);
+	free(store);
+}
+
+void
+store_away(struct store *store, const char *why)
+{
+	if (store->away)
+		return;
+	store->away = true;
+	counter_add(store->reachable, -1);
+	log_warn(NULL, "store=%s: no answer, mail passes without it: %s",
+	    store->backend->name, why);
+}
+
+void
+store_back(struct store *store)
+{
+	if (!store->away)
+		return;
+	store->away = false;
+	counter_add(store->reachable, 1);
+	log_info(NULL, "store=%s: answers again", store->backend->name);
+}
+
+static int64_t
+now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+enum answer
+store_run(struct store *store, const struct store_step *step,
+    const char *const *keys, const int64_t *arguments, int64_t *results,
+    const char **why)
+{
+	const struct store_call call = {
+		.step = step, .keys = keys, .arguments = arguments,
+		.shift_ms = store->shift_ms,
+		.deadline = task_deadline(store->budget_ms),
+	};
+	int64_t begin = now_us();
+	enum answer answer;
+
+	*why = "";
+	answer = store->backend->run(store->state, &call, results, why);
+	counter_add(store->answers[answer], 1);
+	histogram_observe(store->seconds, now_us() - begin);
+	return answer;
+}
+
+void
+store_shift_clock(struct store *store, int64_t ms)
+{
+	store->shift_ms += ms;
+}

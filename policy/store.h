@@ -1,0 +1,98 @@
+/*
+ * The store: small records of numbers under keys, which expire, shared by all
+ * that ask: the processes of one machine (SQLite), or a fleet (Redis).
+ *
+ * It is changed by steps.  A step reads and writes a few records as one, with
+ * the store's own clock; for a back end on another machine it is a script that
+ * runs there.  All calls are made in tasks.
+ */
+#ifndef POLICY_STORE_H
+#define POLICY_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/answer.h"
+#include "base/option.h"
+
+struct store;
+struct store_records;
+
+enum store_type { STORE_TYPE_SQLITE, STORE_TYPE_REDIS };
+
+#define STORE_OPTIONS(ROW, o)						\
+	ROW(o, type, choice, "sqlite", "sqlite|redis", NULL,		\
+	    "sqlite: a file below state_directory, for one machine; redis: "	\
+	    "shared by many.")						\
+	ROW(o, server, strings, "127.0.0.1:6379", NULL, NULL,		\
+	    "Redis servers, the first that takes writes is used: "	\
+	    "\"192.0.2.1:6379\", \"unix:/path\".")			\
+	ROW(o, user, string, NULL, NULL, NULL,				\
+	    "Redis: user of the access list.")				\
+	ROW(o, password, string, NULL, NULL, NULL,			\
+	    "Redis: password.")						\
+	ROW(o, database, number, "0", "0", "100000",			\
+	    "Redis: number of the database.")				\
+	ROW(o, budget, duration, "20ms", "1ms", "10s",			\
+	    "How long one answer may take; later there is none, and mail "	\
+	    "passes.")							\
+	ROW(o, prefix, string, "millgate:", NULL, NULL,			\
+	    "Redis: what our keys begin with.")
+
+struct store_options { STORE_OPTIONS(OPTION_FIELD, store_options) };
+
+extern const struct section_kind store_section;
+
+/* A record has this many numbers, a step at most so many keys and so on. */
+#define STORE_VALUES	4
+#define STORE_KEYS	4
+#define STORE_ARGUMENTS	8
+#define STORE_RESULTS	4
+
+/*
+ * A step, written twice.  run works on records in this process and answers YES
+ * or NO.  script is the body of a Lua function, with now, k[1]... (keys),
+ * a[1]... (arguments), get(key), which gives nil or a table of STORE_VALUES
+ * numbers, and put(key, table, expires); it returns 1 or 0, then the results.
+ * All keys of a step name the same group in braces, {so}, since a cluster
+ * keeps those on one node.
+ */
+struct store_step {
+	const char *name;
+	size_t keys, arguments, results;
+	enum answer (*run)(struct store_records *, const char *const *keys,
+	    const int64_t *arguments, int64_t *results);
+	const char *script;
+};
+
+/* For a step's run: wall clock in milliseconds; records.  A failure is kept. */
+int64_t store_now(const struct store_records *);
+bool store_get(struct store_records *, const char *key,
+    int64_t values[STORE_VALUES]);
+void store_put(struct store_records *, const char *key,
+    const int64_t values[STORE_VALUES], int64_t expires_ms);
+
+/*
+ * Opens the store; path is SQLite's file.  It need not be reachable now: then
+ * calls answer UNKNOWN, and the log says so.  NULL: *why (an address that is
+ * none).  To be called in a task or before the loop.
+ */
+struct store *store_open(const struct store_options *, const char *path,
+    const char **why);
+
+/* No call may be under way.  In a task; NULL is fine. */
+void store_close(struct store **);
+
+/*
+ * Runs a step: YES, NO, with results; or UNKNOWN and *why (which lasts until
+ * the next call): the store did not answer within its budget.
+ */
+enum answer store_run(struct store *, const struct store_step *,
+    const char *const *keys, const int64_t *arguments, int64_t *results,
+    const char **why);
+
+/* Moves the store's clock for this process, for tests that cannot wait. */
+void store_shift_clock(struct store *, int64_t ms);
+
+#endif

@@ -1,0 +1,35 @@
+/* Between store.c and its back ends, one file each, ending in one struct. */
+#ifndef POLICY_STORE_BACKEND_H
+#define POLICY_STORE_BACKEND_H
+
+#include <stdbool.h>
+
+#include "policy/store.h"
+
+struct store_call {
+	const struct store_step *step;
+	const char *const *keys;
+	const int64_t *arguments;
+	int64_t shift_ms;		/* of the clock */
+	int64_t deadline;		/* task.h */
+};
+
+struct store_backend {
+	const char *name;
+	void *(*open)(struct store *, const struct store_options *,
+	    const char *path, const char **why);
+	void (*close)(void *state);
+	enum answer (*run)(void *state, const struct store_call *,
+	    int64_t *results, const char **why);
+};
+
+extern const struct store_backend store_sqlite, store_redis;
+
+/*
+ * A back end says when it stops answering and when it answers again; the log
+ * has one line for each change.
+ */
+void store_away(struct store *, const char *why);
+void store_back(struct store *);
+
+#endif

@@ -1,0 +1,207 @@
+/* What tests of the policy service run on. */
+#include "t/unit/policy/rig.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "base/task.h"
+#include "policy/policy.h"
+#include "policy/store.h"
+#include "t/unit/unit.h"
+
+#define REDIS "/usr/bin/redis-server"
+
+#define TOP_OPTIONS(ROW, o) ROW(o, hostname, string, NULL, NULL, NULL, "Us.")
+struct top_options { TOP_OPTIONS(OPTION_FIELD, top_options) };
+static const struct option_row top_rows[] = {
+	TOP_OPTIONS(OPTION_ROW, top_options)
+};
+static const struct section_kind top_kind = {
+	.name = "", .doc = "All of it.", .rows = top_rows, .row_count = 1,
+	.size = sizeof(struct top_options),
+};
+
+struct job {
+	struct rig *rig;
+	void (*run)(struct rig *);
+	bool stored;
+};
+
+struct conf *
+rig_conf(const char *text)
+{
+	static const struct section_kind *kinds[8] = { &top_kind };
+	struct buf errors = BUF_INIT;
+	struct conf *conf;
+	size_t count = 1;
+
+	for (size_t i = 0; policy_kinds[i] != NULL; i++)
+		kinds[count++] = policy_kinds[i];
+	conf = conf_load(NULL, text, kinds, count, &errors);
+
+	if (conf == NULL)
+		fprintf(stderr, "%s", errors.data);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+	buf_release(&errors);
+	return conf;
+}
+
+static void
+in_task(void *argument)
+{
+	struct job *job = argument;
+	struct rig *rig = job->rig;
+	char path[128];
+	const char *why = "";
+
+	if (job->stored) {
+		snprintf(path, sizeof(path), "%s/store.db", rig->directory);
+		rig->store = store_open(conf_get(rig->conf, "store"), path,
+		    &why);
+		CU_ASSERT_PTR_NOT_NULL(rig->store);
+	}
+	if (!job->stored || rig->store != NULL)
+		job->run(rig);
+	store_close(&rig->store);
+}
+
+static void
+log_to_file(const struct rig *rig, bool on)
+{
+	static int fd = -1;
+	char path[128];
+
+	if (on) {
+		snprintf(path, sizeof(path), "%s/log", rig->directory);
+		fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	}
+	log_open(&(struct log_settings){ .program = "unit", .role = "policy",
+	    .target = on ? LOG_TO_FD : LOG_TO_STDERR, .fd = fd,
+	    .level = LOG_LEVEL_INFO });
+	if (!on)
+		close(fd);
+}
+
+int
+rig_log_count(const struct rig *rig, const char *text)
+{
+	char path[128], line[2048];
+	int count = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/log", rig->directory);
+	if ((file = fopen(path, "r")) == NULL)
+		return -1;
+	while (fgets(line, sizeof(line), file) != NULL)
+		if (strstr(line, text) != NULL)
+			count++;
+	fclose(file);
+	return count;
+}
+
+static void
+make_directory(struct rig *rig)
+{
+	strcpy(rig->directory, "/tmp/millgate-policy-XXXXXX");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(rig->directory));
+	log_to_file(rig, true);
+}
+
+static void
+remove_directory(struct rig *rig)
+{
+	static const char *const names[] = { "store.db", "store.db-wal",
+		"store.db-shm", "log", "redis.sock", "redis.log" };
+	char path[128];
+
+	log_to_file(rig, false);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", rig->directory,
+		    names[i]);
+		unlink(path);
+	}
+	CU_ASSERT(rmdir(rig->directory) == 0);
+}
+
+static void
+run_job(struct rig *rig, void (*run)(struct rig *), bool stored)
+{
+	struct job job = { rig, run, stored };
+
+	task_init();
+	task_detach("test", in_task, &job);
+	task_loop();
+	task_shutdown();
+}
+
+void
+rig_alone(void (*run)(struct rig *))
+{
+	struct rig rig = { .back_end = "none" };
+
+	make_directory(&rig);
+	run_job(&rig, run, false);
+	remove_directory(&rig);
+}
+
+static pid_t
+start_redis(const struct rig *rig)
+{
+	char sock[128], log[128];
+	pid_t pid;
+
+	snprintf(sock, sizeof(sock), "%s/redis.sock", rig->directory);
+	snprintf(log, sizeof(log), "%s/redis.log", rig->directory);
+	if ((pid = fork()) == 0) {
+		execl(REDIS, REDIS, "--port", "0", "--unixsocket", sock,
+		    "--save", "", "--dir", rig->directory, "--logfile", log,
+		    "--daemonize", "no", (char *)NULL);
+		_exit(127);
+	}
+	for (int i = 0; i < 500 && access(sock, F_OK) != 0; i++)
+		usleep(10000);
+	return pid;
+}
+
+static void
+with_back_end(const char *back_end, const char *text,
+    void (*run)(struct rig *))
+{
+	struct rig rig = { .back_end = back_end };
+	struct buf whole = BUF_INIT;
+	pid_t redis = -1;
+
+	make_directory(&rig);
+	if (strcmp(back_end, "redis") == 0)
+		redis = start_redis(&rig);
+	buf_printf(&whole, "store { type = %s budget = 10s "
+	    "server = { \"unix:%s/redis.sock\" } }\n%s", back_end,
+	    rig.directory, text);
+	rig.conf = rig_conf(whole.data);
+	buf_release(&whole);
+	run_job(&rig, run, true);
+	conf_free(&rig.conf);
+	if (redis > 0) {
+		kill(redis, SIGTERM);
+		waitpid(redis, NULL, 0);
+	}
+	remove_directory(&rig);
+}
+
+void
+rig_each(const char *text, void (*run)(struct rig *))
+{
+	with_back_end("sqlite", text, run);
+	if (access(REDIS, X_OK) == 0)
+		with_back_end("redis", text, run);
+	else
+		fprintf(stderr, "(no redis-server: one back end only) ");
+}

@@ -1,0 +1,33 @@
+/*
+ * A directory, a configuration, and each back end of the store in turn: SQLite
+ * in a file, Redis as a server of our own on a UNIX socket (if it is
+ * installed).  Log lines go to a file of the directory.
+ */
+#ifndef T_UNIT_POLICY_RIG_H
+#define T_UNIT_POLICY_RIG_H
+
+#include <stdbool.h>
+
+struct conf;
+struct store;
+
+struct rig {
+	char directory[64];
+	const char *back_end;		/* "sqlite", "redis" */
+	struct conf *conf;
+	struct store *store;
+};
+
+/* A configuration from text; must be good. */
+struct conf *rig_conf(const char *text);
+
+/* Runs that function in a task for each back end; text is added to the conf. */
+void rig_each(const char *text, void (*)(struct rig *));
+
+/* Runs it in a task, with a directory but no store. */
+void rig_alone(void (*)(struct rig *));
+
+/* How often the log holds that text. */
+int rig_log_count(const struct rig *, const char *text);
+
+#endif
