@@ -168,12 +168,18 @@ on_kick(int fd, short what, void *argument)
 	start_next(argument);
 }
 
-/* Starts the next group when the tasks that can run now have appended. */
+/*
+ * Starts the next group in the next turn of the loop, when the tasks that can
+ * run now, such as those that this sync has woken, have appended.  With 32
+ * tasks that commit all the time this makes groups of 32 instead of 16.
+ */
 static void
 kick(struct committer *c)
 {
+	static const struct timeval at_once = { 0, 0 };
+
 	if (c->running == NULL && c->first != NULL)
-		event_active(c->kick, EV_TIMEOUT, 0);
+		event_add(c->kick, &at_once);
 }
 
 static void
