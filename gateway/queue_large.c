@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "gateway/queue_internal.h"
-#include "gateway/spool_calls.h"
 
 /*
  * A gateway syncs a file before the record that speaks of it.  By the
@@ -48,8 +47,7 @@ large_remove_due(struct queue *q)
 
 	while ((removal = q->removals) != NULL &&
 	    removal->position <= journal_synced(q->journal)) {
-		if (spool_calls.unlinkat(q->dir.large, removal->name, 0) ==
-		    -1 && errno != ENOENT)
+		if (spool_unlink(q->dir.large, removal->name, -1) == -1)
 			log_error(NULL, "queue: cannot unlink large/%s: %s",
 			    removal->name, strerror(errno));
 		removal->segment->users--;

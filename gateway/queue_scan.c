@@ -463,6 +463,7 @@ queue_tend(struct queue *q)
 {
 	char name[SPOOL_NAME_SIZE];
 	struct segment *s, *next;
+	int fd;
 
 	for (s = q->segments; s != NULL; s = s->next)
 		if (s->locked && s->header_read)
@@ -475,13 +476,13 @@ queue_tend(struct queue *q)
 		if (!is_done(q, s))
 			continue;
 		segment_name_print(name, s->writer, s->serial);
-		if (spool_calls.unlinkat(q->dir.segments, name, 0) == -1 &&
-		    errno != ENOENT) {
+		fd = s->fd;
+		s->fd = -1;
+		if (spool_unlink(q->dir.segments, name, fd) == -1)
 			log_error(NULL, "queue: cannot unlink %s: %s", name,
 			    strerror(errno));
-			continue;
-		}
-		remove_segment(q, s);
+		else
+			remove_segment(q, s);
 	}
 	journal_drop(q->journal, journal_needed, q);
 	segments_trim(q);

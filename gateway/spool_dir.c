@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +23,7 @@
 #include <unistd.h>
 
 #include "gateway/spool.h"
+#include "gateway/spool_calls.h"
 
 static const struct {
 	const char *name;
@@ -175,6 +178,48 @@ spool_file_open(int directory, const char *name, int flags)
 	close(fd);
 	errno = EPERM;
 	return -1;
+}
+
+static void *
+close_it(void *argument)
+{
+	close((int)(intptr_t)argument);
+	return NULL;
+}
+
+static void
+close_elsewhere(int fd)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	pthread_t thread;
+	int error;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&thread, &attributes, close_it,
+	    (void *)(intptr_t)fd);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	if (error != 0)
+		close(fd);
+}
+
+int
+spool_unlink(int directory, const char *name, int fd)
+{
+	int rc;
+
+	if (fd == -1)
+		fd = openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	rc = spool_calls.unlinkat(directory, name, 0);
+	if (rc == -1 && errno == ENOENT)
+		rc = 0;
+	if (fd != -1)
+		close_elsewhere(fd);
+	return rc;
 }
 
 int64_t

@@ -40,6 +40,13 @@ void large_name_print(char name[SPOOL_NAME_SIZE], const char *id);
  */
 int spool_file_open(int directory, const char *name, int flags);
 
+/*
+ * Unlinks a file without waiting for its blocks to be freed, which takes 50 ms
+ * for a long segment: fd (or -1), closed here by a thread, holds them until
+ * then.  0, or -1 with errno; no such file is fine.
+ */
+int spool_unlink(int directory, const char *name, int fd);
+
 /* The wall clock in milliseconds. */
 int64_t spool_clock_ms(void);
 
