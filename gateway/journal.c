@@ -46,7 +46,8 @@ struct journal {
 	uint64_t *old;			/* serials, ascending */
 	size_t old_count;
 
-	pthread_t thread;
+	pthread_t thread;		/* begun when there is work */
+	bool started;
 	sem_t work;
 	atomic_bool busy;		/* the thread has these: */
 	uint64_t target;
@@ -152,6 +153,20 @@ journal_append(struct journal *j, const struct journal_record *record)
 	return j->serial;
 }
 
+static int
+thread_start(struct journal *j)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&j->thread, NULL, run, j);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	j->started = error == 0;
+	return error;
+}
+
 /* Only called when the thread is idle and nothing is pending. */
 static void
 file_end(struct journal *j)
@@ -177,6 +192,8 @@ journal_maintain(struct journal *j)
 		return;
 	}
 	if (journal_synced(j) < j->position) {
+		if (!j->started && thread_start(j) != 0)
+			return;		/* the next second will do */
 		j->target = j->position;
 		atomic_store(&j->busy, true);
 		sem_post(&j->work);
@@ -294,20 +311,6 @@ replay_file(struct journal *j, uint64_t serial, journal_replay_f *replay,
 		close(fd);
 }
 
-static int
-thread_start(struct journal *j)
-{
-	sigset_t all, before;
-	int error;
-
-	sem_init(&j->work, 0, 0);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&j->thread, NULL, run, j);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error;
-}
-
 struct journal *
 journal_open(int directory, journal_replay_f *replay, void *argument,
     const char **why)
@@ -317,8 +320,10 @@ journal_open(int directory, journal_replay_f *replay, void *argument,
 	assert(j != NULL);
 	j->directory = directory;
 	j->fd = -1;
-	if (find_files(j) != 0 || thread_start(j) != 0) {
+	sem_init(&j->work, 0, 0);
+	if (find_files(j) != 0) {
 		*why = strerrordesc_np(errno);
+		sem_destroy(&j->work);
 		free(j->old);
 		free(j);
 		return NULL;
@@ -340,8 +345,10 @@ journal_close(struct journal **jp)
 		return;
 	journal_flush(j);
 	j->stop = true;
-	sem_post(&j->work);
-	pthread_join(j->thread, NULL);
+	if (j->started) {
+		sem_post(&j->work);
+		pthread_join(j->thread, NULL);
+	}
 	if (j->fd != -1) {
 		if (journal_synced(j) < j->position &&
 		    (spool_calls.fdatasync(j->fd) == -1 ||

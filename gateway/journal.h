@@ -57,7 +57,7 @@ bool journal_decode(const void *bytes, uint64_t serial,
 typedef void journal_replay_f(const struct journal_record *, uint64_t serial,
     void *argument);
 int journal_parse(const void *bytes, size_t len, uint64_t serial,
-    journal_replay_f *, void *argument);
+    journal_replay_f *replay, void *argument);
 
 struct journal;
 
@@ -65,7 +65,7 @@ struct journal;
  * Replays all files of the directory (borrowed) in order, then is ready to
  * append to a new one.  NULL and *why on error.
  */
-struct journal *journal_open(int directory, journal_replay_f *,
+struct journal *journal_open(int directory, journal_replay_f *replay,
     void *argument, const char **why);
 
 /* Writes and syncs what is left. */

@@ -43,8 +43,8 @@ struct queue_settings {
 typedef void queue_found_f(struct queue_entry *, void *argument);
 
 /* Scans the spool.  Corrupt parts are set aside and logged.  NULL: *why. */
-struct queue *queue_open(const struct queue_settings *, queue_found_f *,
-    void *argument, const char **why);
+struct queue *queue_open(const struct queue_settings *settings,
+    queue_found_f *found, void *argument, const char **why);
 void queue_close(struct queue **);
 
 /* Reads what the writers committed since; after a ring of the doorbell. */

@@ -65,18 +65,25 @@ run(void *argument)
 }
 
 void
-fixture_run(void (*f)(struct fixture *))
+fixture_init(struct fixture *x)
 {
-	struct fixture x = { .directory = "/tmp/spool.XXXXXX",
+	const char *why = "";
+
+	*x = (struct fixture){ .directory = "/tmp/spool.XXXXXX",
 		.segment_size = 1 << 20, .large_size = 200000 };
-	struct call call = { f, &x };
+	CU_ASSERT_FATAL(mkdtemp(x->directory) != NULL);
+	CU_ASSERT_FATAL(spool_prepare(x->directory, &why) == 0);
+}
+
+/* What is logged here is expected; UNIT_LOG=1 shows it. */
+void
+fixture_loop(struct fixture *x, void (*f)(struct fixture *))
+{
+	struct call call = { f, x };
 	struct log_settings log = { .program = "t", .role = "t",
 		.target = LOG_TO_FD, .fd = open("/dev/null", O_WRONLY |
 		O_CLOEXEC), .level = LOG_LEVEL_INFO };
-	const char *why = "";
 
-	CU_ASSERT_FATAL(mkdtemp(x.directory) != NULL);
-	CU_ASSERT_FATAL(spool_prepare(x.directory, &why) == 0);
 	if (getenv("UNIT_LOG") == NULL)
 		log_open(&log);
 	task_init();
@@ -86,7 +93,22 @@ fixture_run(void (*f)(struct fixture *))
 	log.target = LOG_TO_STDERR;
 	log_open(&log);
 	close(log.fd);
-	remove_all(&x);
+}
+
+void
+fixture_release(struct fixture *x)
+{
+	remove_all(x);
+}
+
+void
+fixture_run(void (*f)(struct fixture *))
+{
+	struct fixture x;
+
+	fixture_init(&x);
+	fixture_loop(&x, f);
+	fixture_release(&x);
 }
 
 static struct spool *

@@ -20,6 +20,11 @@ struct fixture {
 /* Runs it as a task, in a loop of its own, with an empty spool. */
 void fixture_run(void (*)(struct fixture *));
 
+/* The same in three steps, for a test that forks. */
+void fixture_init(struct fixture *);
+void fixture_loop(struct fixture *, void (*)(struct fixture *));
+void fixture_release(struct fixture *);
+
 void fixture_open_spools(struct fixture *);
 void fixture_open_queue(struct fixture *);
 void fixture_close(struct fixture *);	/* queue and spools */
