@@ -28,6 +28,7 @@
 #define BUFFERED_MAX	8192
 #define HEADER_MAX	(16 << 20)
 #define ARGUMENTS_MAX	100
+#define PROGRESS_MS	10000
 #define MACROS "{auth_type} {auth_authen}"
 
 struct host {
@@ -487,6 +488,31 @@ on_body(struct host *h, const struct milter_command *command)
 	return answer_unless(h, MILTER_NR_BODY, VERDICT_CONTINUE);
 }
 
+/* As a task: the MTA's patience is renewed while the filters work. */
+static void
+show_progress(void *argument)
+{
+	struct host *h = argument;
+	int64_t ms = h->settings->progress_ms;
+
+	while (task_sleep(ms > 0 ? ms : PROGRESS_MS) == 0) {
+		io_put(h->io, "\0\0\0\1p", 5);
+		if (io_flush(h->io, task_deadline(PROGRESS_MS)) == -1)
+			break;
+	}
+}
+
+static struct verdict
+run_chain(struct host *h)
+{
+	struct task *progress = task_start("milter-progress", show_progress,
+	    h);
+	struct verdict v = chain_eom(h->chain);
+
+	task_reap(&progress);
+	return v;
+}
+
 static struct verdict
 judge(struct host *h)
 {
@@ -498,7 +524,7 @@ judge(struct host *h)
 	if (h->failed)
 		return broken;
 	before = milter_snapshot_new(h->mail);
-	v = chain_eom(h->chain);
+	v = run_chain(h);
 	if (v.action != ACTION_CONTINUE)
 		return v;
 	if (!milter_diff(&h->out, before, h->mail, h->actions,

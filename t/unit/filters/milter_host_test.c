@@ -86,7 +86,8 @@ static const struct filter inner_filter = {
 static const struct milter_host_settings settings = {
 	.hostname = "host.example.org", .memory_limit = 100000,
 	.temporary_directory = "/tmp", .idle_timeout_ms = 5000,
-	.message_timeout_ms = 5000, .connections_max = 10,
+	.message_timeout_ms = 5000, .progress_ms = 1,
+	.connections_max = 10,
 };
 
 static struct chain_plan inner_plan, outer_plan;
@@ -172,6 +173,14 @@ edit_all(struct filter_run *run)
 	m->envelope.hold_reason = "why";
 }
 
+/* Longer than several signs of life are apart. */
+static void
+edit_late(struct filter_run *run)
+{
+	task_sleep(20);
+	edit_sign(run);
+}
+
 static void
 edit_body(struct filter_run *run)
 {
@@ -200,6 +209,10 @@ static const struct host_case {
 	{ "nothing", edit_nothing, 0, { .action = ACTION_CONTINUE },
 	    RECEIVED REST, "b@example.net", "a@example.org", 7 },
 	{ "a signature", edit_sign, 0, { .action = ACTION_CONTINUE },
+	    "DKIM-Signature: v=1;\r\n\tb=x\r\n" RECEIVED REST, NULL, NULL,
+	    7 },
+	{ "a late signature, after progress", edit_late, 0,
+	    { .action = ACTION_CONTINUE },
 	    "DKIM-Signature: v=1;\r\n\tb=x\r\n" RECEIVED REST, NULL, NULL,
 	    7 },
 	{ "two on top", edit_top_twice, 0, { .action = ACTION_CONTINUE },
