@@ -106,14 +106,16 @@ struct smtp_server;
 /*
  * Called when a message has ended (queued, refused, lost), and when a session
  * is refused a step outside a message (mail NULL).  verdict is one of
- * "accepted", "discarded", "held", "rejected", "deferred", "lost"; text the
- * trace, or the reply.
+ * "accepted", "discarded", "held", "rejected", "deferred", "lost", "aborted"
+ * (by the client: RSET, QUIT); text the trace, or a line that says which step,
+ * which client and the reply.
  */
 typedef void smtp_trace_f(const char *id, const struct mail *,
     const char *verdict, const char *text, size_t len, void *argument);
 
 /*
- * Delivers a message before it is answered.  True: *reply is what the client
+ * Delivers a message before it is answered, where a listener has cut_through.
+ * True: *reply is what the client
  * hears (ACTION_ACCEPT: delivered; ACTION_REJECT or ACTION_TEMPFAIL with code
  * and text), strings in the mail's arena.  False: queue it.  The envelope may
  * have lost those recipients that were served.

@@ -127,7 +127,7 @@ mail_command(struct smtp_session *s, struct smtp_span argument)
 	}
 	if (s->server->spool != NULL &&
 	    !spool_has_room(s->server->spool, command.size)) {
-		log_warn(&s->peer.log, "spool has no room for %lld bytes",
+		log_warn(&s->peer.log, "no room in the spool, size=%lld",
 		    (long long)command.size);
 		smtp_refuse(s, "MAIL", NULL, &no_room);
 		return false;

@@ -161,6 +161,7 @@ trace_refusal(struct smtp_session *s, const char *stage, int code,
     const char *text)
 {
 	struct smtp_server *server = s->server;
+	struct buf line = BUF_INIT;
 
 	if (s->transaction != NULL) {
 		trace_add(s->transaction->mail->trace, "smtp", "%s: %d %s",
@@ -169,9 +170,12 @@ trace_refusal(struct smtp_session *s, const char *stage, int code,
 	}
 	if (server->trace == NULL)
 		return;
+	buf_printf(&line, "%s from %s: %d %s\n", stage, s->client, code,
+	    text);
 	server->trace(s->peer.log.id, NULL,
-	    code >= 500 ? "rejected" : "deferred", text, strlen(text),
+	    code >= 500 ? "rejected" : "deferred", line.data, line.len,
 	    server->trace_argument);
+	buf_release(&line);
 }
 
 static void

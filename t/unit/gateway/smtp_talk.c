@@ -12,6 +12,7 @@
 
 #include "base/conf.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/task.h"
 #include "gateway/settings.h"
 #include "t/unit/unit.h"
@@ -207,6 +208,8 @@ run_and_stop(void *argument)
 void
 talk_run(void (*f)(void))
 {
+	log_open(&(struct log_settings){ .program = "test", .role = "smtp",
+	    .target = LOG_TO_STDERR, .level = LOG_LEVEL_ERROR });
 	task_init();
 	task_detach("test", run_and_stop, &f);
 	task_loop();

@@ -25,6 +25,22 @@ struct talk_step {
 	const char *expect;
 };
 
+/* Who connects. */
+#define STRANGER "192.0.2.1"
+#define FRIEND "127.0.0.1"
+/* Filling. */
+#define LINE_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789" \
+	"abcde "
+#define LINE_512 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64
+
+/* Steps that begin most dialogues. */
+#define HELLO { NULL, "220" }, { "EHLO h.example\r\n", "250" }
+#define MAIL { "MAIL FROM:<s@other.example>\r\n", "250" }
+#define RCPT { "RCPT TO:<r@ours.example>\r\n", "250" }
+#define DATA { "DATA\r\n", "354" }
+#define TEXT "Subject: x\r\n\r\nbody\r\n"
+#define QUIT { "QUIT\r\n", "221 EOF" }
+
 struct talk {
 	struct conf *conf;
 	struct smtp_server *server;

@@ -8,14 +8,11 @@
 #include <unistd.h>
 
 #include "base/io.h"
-#include "base/log.h"
 #include "base/task.h"
 #include "base/tls.h"
 #include "t/unit/gateway/smtp_talk.h"
 #include "t/unit/unit.h"
 
-#define STRANGER "192.0.2.1"
-#define HELLO { NULL, "220" }, { "EHLO h\r\n", "250" }
 
 static char directory[] = "/tmp/smtp_tls.XXXXXX";
 static char options[256];
@@ -196,8 +193,6 @@ all(void)
 	char certificate[64], key[64];
 	const char *why;
 
-	log_open(&(struct log_settings){ .program = "test", .role = "smtp",
-	    .target = LOG_TO_STDERR, .level = LOG_LEVEL_ERROR });
 	CU_ASSERT_FATAL(mkdtemp(directory) != NULL);
 	snprintf(certificate, sizeof certificate, "%s/cert.pem", directory);
 	snprintf(key, sizeof key, "%s/key.pem", directory);
