@@ -46,25 +46,6 @@ maintain(struct fixture *x)
 	}
 }
 
-static void
-empty(const struct fixture *x, const char *directory)
-{
-	while (fixture_files(x, directory) > 0)
-		unlink(fixture_path(x, directory));
-}
-
-static void
-put_image(struct fixture *x, const char *name, const char *bytes, size_t len)
-{
-	int fd;
-
-	empty(x, "corrupt");
-	unlink(name);		/* ext4 writes out what is truncated */
-	fd = open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
-	CU_ASSERT_FATAL(write(fd, bytes, len) == (ssize_t)len);
-	close(fd);
-}
-
 /* New messages are found as they are committed. */
 static void
 polls(struct fixture *x)
@@ -312,13 +293,13 @@ duplicates(struct fixture *x)
 	maintain(x);
 	CU_ASSERT(access(name, F_OK) == -1);
 	fixture_close(x);
-	put_image(x, name, bytes, (size_t)len);
+	fixture_put(x, name, bytes, (size_t)len);
 	fixture_open_queue(x);
 	CU_ASSERT(x->found == 4);
 	check_compacted(x);
 	queue_close(&x->queue);
-	empty(x, "journal");
-	put_image(x, name, bytes, (size_t)len);
+	fixture_empty(x, "journal");
+	fixture_put(x, name, bytes, (size_t)len);
 	fixture_open_queue(x);
 	CU_ASSERT(x->found == 14);
 	CU_ASSERT(fixture_is_whole(x, "m0", 68, 2000));
@@ -445,7 +426,7 @@ torn(struct fixture *x)
 
 		while (whole < 3 && image.ends[whole + 1] <= len)
 			whole++;
-		put_image(x, name, image.bytes, len);
+		fixture_put(x, name, image.bytes, len);
 		fixture_open_queue(x);
 		CU_ASSERT(x->found == whole);
 		/* Some bytes of a record are kept for the operator. */
@@ -472,7 +453,7 @@ flipped(struct fixture *x)
 		while (hit < 3 && image.ends[hit + 1] <= at)
 			hit++;
 		image.bytes[at] ^= (char)(1 << at % 8);
-		put_image(x, name, image.bytes, image.len);
+		fixture_put(x, name, image.bytes, image.len);
 		image.bytes[at] ^= (char)(1 << at % 8);
 		fixture_open_queue(x);
 		/* The header stands twice. */
@@ -536,16 +517,16 @@ foreign(struct fixture *x)
 	fixture_open_spools(x);
 	fixture_commit(x, "a", 1, 100);
 	snprintf(path, sizeof(path), "%s/segments/README", x->directory);
-	put_image(x, path, "hello", 5);
+	fixture_put(x, path, "hello", 5);
 	snprintf(path, sizeof(path), "%s/segments/g7-0000000000000007.seg",
 	    x->directory);
-	put_image(x, path, (char[2000]){ 0 }, 2000);
+	fixture_put(x, path, (char[2000]){ 0 }, 2000);
 	snprintf(path, sizeof(path), "%s/segments/g7-0000000000000008.seg",
 	    x->directory);
 	CU_ASSERT(symlink("/etc/passwd", path) == 0);
 	snprintf(other, sizeof(other), "%s/segments/g7-0000000000000009.seg",
 	    x->directory);
-	put_image(x, other, "", 0);
+	fixture_put(x, other, "", 0);
 	fixture_open_queue(x);
 	CU_ASSERT(x->found == 1);
 	CU_ASSERT(fixture_files(x, "corrupt") == 1);
@@ -568,7 +549,7 @@ made_up(struct fixture *x)
 	const char *why = "";
 	int fd;
 
-	empty(x, "segments");
+	fixture_empty(x, "segments");
 	fixture_open_spools(x);
 	CU_ASSERT(spool_commit(x->spool, &envelope, &slice, 1, &why) == 0);
 	spool_close(&x->spool);

@@ -235,6 +235,26 @@ fixture_path(const struct fixture *x, const char *directory)
 	return path;
 }
 
+void
+fixture_empty(const struct fixture *x, const char *directory)
+{
+	while (fixture_files(x, directory) > 0)
+		unlink(fixture_path(x, directory));
+}
+
+void
+fixture_put(const struct fixture *x, const char *path, const void *bytes,
+    size_t len)
+{
+	int fd;
+
+	fixture_empty(x, "corrupt");
+	unlink(path);		/* ext4 writes out what is truncated */
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	CU_ASSERT_FATAL(write(fd, bytes, len) == (ssize_t)len);
+	close(fd);
+}
+
 static bool
 is_content(const struct queue_message *m, const char *id, size_t size)
 {

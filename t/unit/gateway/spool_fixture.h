@@ -39,6 +39,13 @@ size_t fixture_files(const struct fixture *, const char *directory);
 /* The first file there; its path. */
 const char *fixture_path(const struct fixture *, const char *directory);
 
+/* Removes all files there. */
+void fixture_empty(const struct fixture *, const char *directory);
+
+/* Makes a file of that path anew, and empties corrupt/. */
+void fixture_put(const struct fixture *, const char *path, const void *bytes,
+    size_t len);
+
 /* Is the message there, with that many recipients, and as it was written? */
 bool fixture_is_whole(struct fixture *, const char *id, unsigned recipients,
     size_t size);

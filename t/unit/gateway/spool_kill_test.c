@@ -17,6 +17,7 @@
 #include "base/task.h"
 #include "gateway/crc32c.h"
 #include "gateway/queue_internal.h"
+#include "gateway/spool_calls.h"
 #include "gateway/spool_envelope.h"
 #include "t/unit/gateway/spool_fixture.h"
 #include "t/unit/unit.h"
@@ -123,6 +124,129 @@ killed(void)
 		kill_round(round);
 }
 
+/* --- killed at each durable step --- */
+
+static int steps_left;
+static bool step_is_done;	/* the call is made before the end */
+
+/* The thread that is at the last step ends the process. */
+#define STEP(call) do {							\
+	bool last = __atomic_sub_fetch(&steps_left, 1,			\
+	    __ATOMIC_SEQ_CST) == 0;					\
+	if (last && !step_is_done)					\
+		_exit(0);						\
+	rc = call;							\
+	if (last)							\
+		_exit(0);						\
+	return rc;							\
+} while (0)
+
+static ssize_t
+step_pwritev(int fd, const struct iovec *iov, int count, off_t offset)
+{
+	ssize_t rc;
+
+	STEP(pwritev(fd, iov, count, offset));
+}
+
+static ssize_t
+step_pwrite(int fd, const void *bytes, size_t len, off_t offset)
+{
+	ssize_t rc;
+
+	STEP(pwrite(fd, bytes, len, offset));
+}
+
+static int
+step_fdatasync(int fd)
+{
+	int rc;
+
+	STEP(fdatasync(fd));
+}
+
+static int
+step_fsync(int fd)
+{
+	int rc;
+
+	STEP(fsync(fd));
+}
+
+static int
+step_unlinkat(int directory, const char *name, int flags)
+{
+	int rc;
+
+	STEP(unlinkat(directory, name, flags));
+}
+
+static void
+commit_two(struct fixture *x)
+{
+	fixture_open_spools(x);
+	if (fixture_commit(x, "m0000000", 1, 3000) == 0)
+		(void)!write(child_pipe, "m0000000", ID_LEN);
+	if (fixture_commit(x, "m0000001", 1, 250000) == 0)
+		(void)!write(child_pipe, "m0000001", ID_LEN);
+	_exit(1);	/* it came through */
+}
+
+static void
+check_steps(struct fixture *x)
+{
+	char id[ID_LEN + 1] = "";
+
+	fixture_open_queue(x);
+	while (read(acknowledgements, id, ID_LEN) == ID_LEN)
+		CU_ASSERT(queue_find(x->queue, id) != NULL);
+	for (size_t i = 0; i < x->found; i++)
+		CU_ASSERT(fixture_is_whole(x, x->entries[i]->id, 1,
+		    x->entries[i]->size));
+}
+
+/* True: the child was through before that step. */
+static bool
+step_round(int step, bool done)
+{
+	struct fixture x;
+	int fds[2], status;
+	pid_t pid;
+
+	fixture_init(&x);
+	CU_ASSERT_FATAL(pipe(fds) == 0);
+	fflush(NULL);
+	pid = fork();
+	CU_ASSERT_FATAL(pid != -1);
+	if (pid == 0) {
+		child_pipe = fds[1];
+		steps_left = step;
+		step_is_done = done;
+		spool_calls = (struct spool_calls){ step_pwritev, step_pwrite,
+			step_fdatasync, step_fsync, step_unlinkat };
+		fixture_loop(&x, commit_two);
+	}
+	close(fds[1]);
+	CU_ASSERT(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	acknowledgements = fds[0];
+	fixture_loop(&x, check_steps);
+	close(fds[0]);
+	fixture_release(&x);
+	return WEXITSTATUS(status) == 1;
+}
+
+static void
+each_step(void)
+{
+	int step = 1;
+
+	while (step < 100 && !step_round(step, false)) {
+		step_round(step, true);
+		step++;
+	}
+	CU_ASSERT(step > 8 && step < 100);
+}
+
 /* Written directly, so that this does not take the time to sync them. */
 static void
 write_many(struct fixture *x)
@@ -192,4 +316,5 @@ test_many(void)
 	fixture_run(many);
 }
 
-SUITE(spool_kill, { "killed", killed }, { "many", test_many })
+SUITE(spool_kill, { "killed", killed },
+    { "each step", each_step }, { "many", test_many })
