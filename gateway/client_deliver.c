@@ -1,16 +1,12 @@
 /* One transaction of the SMTP and LMTP client: envelope, content, replies. */
 #include "config.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/io.h"
-#include "base/task.h"
 #include "gateway/client.h"
-#include "gateway/client_data.h"
 #include "gateway/client_private.h"
 #include "gateway/client_reply.h"
 
@@ -19,8 +15,6 @@
  * peer's send window, else both sides wait for each other.
  */
 #define PIPELINE_MAX 100
-#define VECTORS_MAX 256
-#define FILE_CHUNK 65536
 
 struct transaction {
 	struct client *client;
@@ -454,100 +448,6 @@ envelope_stepwise(struct transaction *t)
 
 /* --- content --- */
 
-/* Vectors on their way out.  -2: the content is unfit to be sent. */
-struct writer {
-	struct transaction *t;
-	struct data_state state;
-	struct iovec iov[VECTORS_MAX];
-	int count;
-	char *scratch;
-};
-
-static int
-writer_flush(struct writer *writer)
-{
-	struct client *client = writer->t->client;
-	int64_t deadline = task_deadline(client->data_timeout_ms);
-
-	if (writer->count == 0)
-		return 0;
-	if (deadline > client->deadline)
-		deadline = client->deadline;
-	if (io_writev(client->io, writer->iov, writer->count, deadline) == -1) {
-		client->why = errno == ETIMEDOUT ? "conversation timed out" :
-		    "lost connection";
-		return -1;
-	}
-	writer->count = 0;
-	return 0;
-}
-
-static int
-writer_put(struct writer *writer, const char *bytes, size_t len)
-{
-	ssize_t used;
-
-	while (len > 0) {
-		used = data_stuff(&writer->state, bytes, len, writer->iov,
-		    VECTORS_MAX - DATA_IOV_MIN, &writer->count);
-		if (used == -1)
-			return -2;
-		bytes += used;
-		len -= (size_t)used;
-		if (len > 0 && writer_flush(writer) == -1)
-			return -1;
-	}
-	return 0;
-}
-
-static int
-writer_put_file(struct writer *writer, const struct slice *slice)
-{
-	size_t done = 0;
-	ssize_t n;
-	int rc;
-
-	if (writer->scratch == NULL)
-		writer->scratch = arena_alloc(writer->t->arena, FILE_CHUNK);
-	while (done < slice->len) {
-		size_t want = slice->len - done < FILE_CHUNK ?
-		    slice->len - done : FILE_CHUNK;
-
-		/* The scratch bytes of before must be out by now. */
-		if (writer_flush(writer) == -1)
-			return -1;
-		n = pread(slice->fd, writer->scratch, want,
-		    slice->offset + (off_t)done);
-		if (n <= 0)
-			return -3;
-		if ((rc = writer_put(writer, writer->scratch, (size_t)n)) < 0)
-			return rc;
-		done += (size_t)n;
-		task_yield();
-	}
-	return writer_flush(writer);
-}
-
-static int
-writer_run(struct writer *writer)
-{
-	struct transaction *t = writer->t;
-	int rc;
-
-	for (size_t i = 0; i < t->content_count; i++) {
-		const struct slice *slice = &t->content[i];
-
-		rc = slice->data != NULL ?
-		    writer_put(writer, slice->data, slice->len) :
-		    writer_put_file(writer, slice);
-		if (rc < 0)
-			return rc;
-	}
-	if (data_end(&writer->state, writer->iov, &writer->count) == -1)
-		return -2;
-	return writer_flush(writer);
-}
-
 /*
  * Sends the content.  If that fails the connection is cut without the final
  * dot, so that the next hop cannot take half a message for a whole one.
@@ -555,16 +455,16 @@ writer_run(struct writer *writer)
 static int
 send_content(struct transaction *t)
 {
-	struct writer writer = { .t = t, .state = DATA_STATE_INIT };
-	int rc = writer_run(&writer);
+	enum content_result result = client_content(t->client, t->content,
+	    t->content_count, t->arena);
 
-	if (rc == 0)
+	if (result == CONTENT_SENT)
 		return 0;
 	t->client->broken = true;
-	if (rc == -2)
+	if (result == CONTENT_UNFIT)
 		finish_open(t, DELIVERY_PERMANENT, "5.6.0",
 		    "message content holds a bare CR or NUL", "");
-	else if (rc == -3)
+	else if (result == CONTENT_UNREADABLE)
 		finish_open(t, DELIVERY_TEMPORARY, "4.3.0",
 		    "message content cannot be read", "");
 	else

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct arena;
 struct reply;
+struct slice;
 
 /* What the reply to EHLO says. */
 struct client_offers {
@@ -38,5 +40,16 @@ int client_reply(struct client *, int64_t timeout_ms, struct reply *,
 
 /* Sends what was put.  -1 likewise. */
 int client_flush(struct client *);
+
+/* --- client_content.c --- */
+
+enum content_result { CONTENT_SENT,
+	CONTENT_LOST,			/* the connection: client->why */
+	CONTENT_UNFIT,			/* a bare CR or NUL */
+	CONTENT_UNREADABLE };
+
+/* Sends the content and the final dot. */
+enum content_result client_content(struct client *, const struct slice *,
+    size_t count, struct arena *);
 
 #endif

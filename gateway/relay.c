@@ -53,71 +53,6 @@ static const struct counter_row counters[] = {
 	    "Time from arrival to delivery." },
 };
 
-/* --- the heap of deferred messages, the earliest first --- */
-
-static int64_t
-heap_time(const struct relay *relay, size_t i)
-{
-	return relay->heap[i]->entry->next_try_ms;
-}
-
-static void
-heap_set(struct relay *relay, size_t i, struct message *message)
-{
-	relay->heap[i] = message;
-	message->heap_index = i;
-}
-
-static void
-heap_sift(struct relay *relay, size_t i)
-{
-	struct message *message = relay->heap[i];
-	int64_t time = message->entry->next_try_ms;
-	size_t child;
-
-	for (; i > 0 && heap_time(relay, (i - 1) / 2) > time; i = (i - 1) / 2)
-		heap_set(relay, i, relay->heap[(i - 1) / 2]);
-	for (; (child = 2 * i + 1) < relay->heap_count; i = child) {
-		if (child + 1 < relay->heap_count &&
-		    heap_time(relay, child + 1) < heap_time(relay, child))
-			child++;
-		if (heap_time(relay, child) >= time)
-			break;
-		heap_set(relay, i, relay->heap[child]);
-	}
-	heap_set(relay, i, message);
-}
-
-static void
-heap_push(struct relay *relay, struct message *message)
-{
-	if (relay->heap_count == relay->heap_size) {
-		relay->heap_size = relay->heap_size ? 2 * relay->heap_size :
-		    1024;
-		relay->heap = realloc(relay->heap, relay->heap_size *
-		    sizeof(*relay->heap));
-		if (relay->heap == NULL)
-			fatal("out of memory");
-	}
-	message->place = PLACE_DEFERRED;
-	heap_set(relay, relay->heap_count++, message);
-	heap_sift(relay, message->heap_index);
-	if (message->heap_index == 0)
-		task_cond_signal(&relay->due);
-}
-
-static void
-heap_remove(struct relay *relay, struct message *message)
-{
-	size_t i = message->heap_index;
-	struct message *last = relay->heap[--relay->heap_count];
-
-	if (last == message)
-		return;
-	heap_set(relay, i, last);
-	heap_sift(relay, i);
-}
-
 /* --- messages --- */
 
 static void
@@ -162,7 +97,7 @@ message_take_out(struct relay *relay, struct message *message)
 	if (message->place == PLACE_INCOMING)
 		incoming_remove(relay, message);
 	else if (message->place == PLACE_DEFERRED)
-		heap_remove(relay, message);
+		relay_heap_remove(relay, message);
 	else if (message->place == PLACE_HELD)
 		relay->held_count--;
 }
@@ -197,7 +132,7 @@ relay_found(struct queue_entry *entry, void *argument)
 		    relay->schedule.maximal_backoff * 11 / 10)
 			entry->next_try_ms = now +
 			    relay->schedule.maximal_backoff;
-		heap_push(relay, message);
+		relay_heap_push(relay, message);
 	} else {
 		incoming_push(relay, message);
 	}
@@ -270,7 +205,7 @@ message_defer(struct relay *relay, struct message *message)
 	message->not_before_ms = 0;
 	queue_record(relay->queue, entry, NULL, OUTCOME_DEFERRED, next);
 	queue_release(relay->queue, entry);
-	heap_push(relay, message);
+	relay_heap_push(relay, message);
 }
 
 static void
@@ -481,9 +416,9 @@ wake_due(struct relay *relay)
 	int64_t now = clock_wall_ms();
 	struct message *message;
 
-	while (relay->heap_count > 0 && heap_time(relay, 0) <= now) {
+	while (relay->heap_count > 0 && relay_heap_time(relay, 0) <= now) {
 		message = relay->heap[0];
-		heap_remove(relay, message);
+		relay_heap_remove(relay, message);
 		incoming_push(relay, message);
 	}
 }
@@ -508,8 +443,8 @@ timer_run(void *argument)
 		wake_due(relay);
 		wait = tick - task_now();
 		if (relay->heap_count > 0 &&
-		    heap_time(relay, 0) - clock_wall_ms() < wait)
-			wait = heap_time(relay, 0) - clock_wall_ms();
+		    relay_heap_time(relay, 0) - clock_wall_ms() < wait)
+			wait = relay_heap_time(relay, 0) - clock_wall_ms();
 		task_cond_wait(&relay->due, task_deadline(wait > 1 ? wait :
 		    1));
 	}

@@ -133,6 +133,15 @@ void message_try_now(struct relay *, struct message *);
 /* A job has ended; with the last one the round ends. */
 void message_job_done(struct relay *, struct job *);
 
+/* --- relay_heap.c --- */
+
+/* Its entry's next_try_ms says when; wakes the timer if it is the first. */
+void relay_heap_push(struct relay *, struct message *);
+void relay_heap_remove(struct relay *, struct message *);
+
+/* When the ith is due; the first is relay->heap[0]. */
+int64_t relay_heap_time(const struct relay *, size_t i);
+
 /* --- relay_worker.c --- */
 
 void relay_work(struct destination *);

@@ -75,7 +75,7 @@ port_parse(const char *text, uint16_t *port, const char **why)
 	return 0;
 }
 
-/* "host:port", "[address]:port", "address:port", "unix:/path"; port may lack. */
+/* "host:port", "[address]:port", "unix:/path"; the port may lack. */
 static int
 host_parse(const char *text, struct route_hop *hop, const char **why)
 {
