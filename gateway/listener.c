@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -23,6 +24,7 @@
 
 #define SESSION_ARENA 1024		/* names and HELO fit */
 #define ACCEPT_PAUSE_MS 100
+#define OWN_DESCRIPTORS 32		/* the process's, beside sessions */
 
 static const struct option_row listener_rows[] = {
 	LISTENER_OPTIONS(OPTION_ROW, listener_options)
@@ -145,6 +147,25 @@ setup_listener(struct smtp_listener *listener, const struct conf *conf,
 	return listener->plan != NULL ? 0 : -1;
 }
 
+/*
+ * As many sessions as leave descriptors for the spool, for files of large
+ * messages and for connections to filters: a session that is let in must be
+ * able to finish.
+ */
+static size_t
+descriptors_for_sessions(void)
+{
+	struct rlimit limit;
+	size_t all;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return SIZE_MAX;
+	all = (size_t)limit.rlim_cur;
+	return all - all / 4 > 2 * OWN_DESCRIPTORS ?
+	    all - all / 4 - OWN_DESCRIPTORS : all / 4;
+}
+
 static const char *
 own_name(const struct top_options *top)
 {
@@ -190,6 +211,7 @@ smtp_server_new(const struct conf *conf, const char *host_directory,
 	server->hostname = own_name(server->top);
 	server->temporary = server->top->spool_directory;
 	server->spool = spool;
+	server->max_sessions = descriptors_for_sessions();
 	setup_counters(server);
 	sections = conf_sections(conf, "listener", &server->listener_count);
 	server->listeners = calloc(server->listener_count + 1,
@@ -412,7 +434,8 @@ serve(struct smtp_listener *listener, int fd,
 		    &client);
 		return -1;
 	}
-	if (listener->sessions >= (size_t)listener->options->max_sessions) {
+	if (listener->sessions >= (size_t)listener->options->max_sessions ||
+	    server->session_count >= server->max_sessions) {
 		turn_away(listener, fd, "421 4.3.2 Too many connections\r\n",
 		    &client);
 		return -1;

@@ -51,6 +51,7 @@ struct smtp_server {
 	size_t listener_count;
 	struct smtp_session *sessions;	/* all that are open */
 	size_t session_count;
+	size_t max_sessions;		/* as far as descriptors go */
 	/* By network (/24, /48), to count those of one client. */
 	struct smtp_session *buckets[SMTP_BUCKETS];
 	struct task **accepters;
