@@ -280,10 +280,10 @@ rig_end(void)
 
 /* Puts a message into the spool; recipients are parted by blanks. */
 static void
-put(const char *sender, const char *recipients, char id[ENVELOPE_ID_SIZE])
+put_content(const char *sender, const char *recipients, const char *content,
+    size_t len, char id[ENVELOPE_ID_SIZE])
 {
-	static const char content[] = "Subject: test\r\n\r\nx\r\n";
-	struct slice slice = { content, -1, 0, sizeof(content) - 1 };
+	struct slice slice = { content, -1, 0, len };
 	struct envelope envelope = { .sender = sender,
 	    .arrived_ms = clock_wall_ms(), .client = "t[127.0.0.1]" };
 	struct arena *arena = arena_new(0);
@@ -299,6 +299,14 @@ put(const char *sender, const char *recipients, char id[ENVELOPE_ID_SIZE])
 	    0);
 	arena_free(&arena);
 	queue_poll(rig.queue);
+}
+
+static void
+put(const char *sender, const char *recipients, char id[ENVELOPE_ID_SIZE])
+{
+	static const char content[] = "Subject: test\r\n\r\nx\r\n";
+
+	put_content(sender, recipients, content, sizeof(content) - 1, id);
 }
 
 /* Waits, at most five seconds, until that many are in this state. */
@@ -349,6 +357,27 @@ mixed(void *argument)
 	CU_ASSERT_EQUAL(seen("RCPT TO:<s@x.test>"), 2);
 	CU_ASSERT_EQUAL(seen("Final-Recipient: rfc822; perm@y.test"), 1);
 	CU_ASSERT_EQUAL(seen("Final-Recipient: rfc822; a@gone.test"), 1);
+	rig_end();
+}
+
+/* From a file of its own, with a dot at the front of every line. */
+static void
+large(void *argument)
+{
+	struct buf content = BUF_INIT;
+	size_t before;
+
+	(void)argument;
+	rig_begin("");
+	for (size_t i = 0; i < 40000; i++)
+		buf_puts(&content, ".2345678\r\n");
+	before = hop.mail.len;
+	put_content("s@x.test", "ok@y.test", content.data, content.len, NULL);
+	UNTIL(queue_count(rig.queue) == 0);
+	CU_ASSERT_EQUAL(rig.sent, 1);
+	CU_ASSERT_TRUE(hop.mail.len - before > content.len + 40000);
+	CU_ASSERT_EQUAL(seen("\n..2345678\r"), 40000);
+	buf_release(&content);
 	rig_end();
 }
 
@@ -557,6 +586,7 @@ run(task_f *test)
 
 static void test_delivers(void) { run(delivers); }
 static void test_mixed(void) { run(mixed); }
+static void test_large(void) { run(large); }
 static void test_null_sender(void) { run(null_sender); }
 static void test_expires(void) { run(expires); }
 static void test_warns(void) { run(warns); }
@@ -568,6 +598,7 @@ static void test_maildir(void) { run(maildir); }
 static void test_cuts_through(void) { run(cuts_through); }
 
 SUITE(relay, { "delivers", test_delivers }, { "mixed", test_mixed },
+    { "large", test_large },
     { "null sender", test_null_sender }, { "expires", test_expires },
     { "warns", test_warns }, { "dead site", test_dead_site },
     { "speaks clear", test_speaks_clear },
