@@ -309,20 +309,38 @@ routes_free(struct routes **routesp)
 	free(routes);
 }
 
+/* Names the entry of via that is wrong, if it is one of them. */
+static void
+check_section(const struct conf *conf, const struct conf_section *section,
+    struct buf *errors)
+{
+	const struct route_options *options = section->values;
+	struct route_hop hop;
+	struct route route;
+	const char *why;
+
+	for (const char *const *via = options->via; *via != NULL; via++) {
+		if (route_hop_parse(*via, &hop, &why) == -1) {
+			conf_error(errors, conf, section, "via", "\"%s\": %s",
+			    *via, why);
+			return;
+		}
+		route_hop_release(&hop);
+	}
+	if (route_parse(section, &route, &why) == -1)
+		conf_error(errors, conf, section, "via", "%s", why);
+	route_release(&route);
+}
+
 void
 routes_check(const struct conf *conf, struct buf *errors)
 {
 	const struct conf_section *sections;
-	struct route route;
-	const char *why;
 	size_t count;
 
 	sections = conf_sections(conf, "route", &count);
-	for (size_t i = 0; i < count; i++) {
-		if (route_parse(&sections[i], &route, &why) == -1)
-			conf_error(errors, conf, &sections[i], "via", "%s", why);
-		route_release(&route);
-	}
+	for (size_t i = 0; i < count; i++)
+		check_section(conf, &sections[i], errors);
 }
 
 static const struct route *
