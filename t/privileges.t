@@ -1,0 +1,107 @@
+#!/usr/bin/perl
+# Started as root, every process has its own user and root directory, no way
+# back, and a system call filter; the signing key is in its host alone.
+use strict;
+use warnings;
+use Test::More;
+use Millgate::Peers;
+use Millgate::Test;
+
+$> == 0 or die "this test needs root: run it as root or by sudo\n";
+
+# The accounts of an installation, made for the test if they lack.
+my @made;
+my %group = (millgate => 'millgate', 'millgate-relay' => 'millgate');
+system('groupadd --system millgate') if !getgrnam 'millgate';
+for my $user (qw(millgate millgate-relay millgate-policy millgate-filter
+    millgate-console)) {
+	next if getpwnam $user;
+	push @made, $user;
+	my $group = $group{$user};
+	system('useradd', '--system', '--no-create-home', '--shell',
+	    '/usr/sbin/nologin', $group ? ('--gid', $group) :
+	    ('--user-group'), $user) == 0 or die "useradd $user";
+}
+END {
+	my $status = $?;
+	system('userdel', $_) for reverse @made;
+	system('groupdel millgate 2>/dev/null') if @made;
+	$? = $status;
+}
+
+my ($key, $record) = dkim_key('sel', 2048);
+chmod 0600, $key;
+my $dovecot = start_dovecot();
+my $server = start_millgate(as_root => 1, text => <<"END");
+trusted_networks = { "127.0.0.0/8" }
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	filters = { example }
+	hostname_lookup = no
+}
+dkim_sign example {
+	domains = { sender.test }
+	selector = sel
+	key = "$key"
+}
+route example.test { via = { "lmtp:unix:$dovecot->{socket}" } }
+END
+
+sub status_of { return read_file("/proc/$_[0]/status") }
+
+my %user = (gateway => 'millgate', relay => 'millgate-relay',
+    host => 'millgate-filter', policy => 'millgate-policy',
+    console => 'millgate-console');
+for my $role (sort keys %user) {
+	my ($pid) = $server->children($role);
+	ok($pid, "$role runs") or next;
+	my $status = status_of($pid);
+	my $uid = getpwnam $user{$role};
+
+	like($status, qr/^Uid:\t$uid\t$uid\t$uid\t$uid$/m,
+	    "$role: its own user, for good");
+	like($status, qr/^Groups:\s*$/m, "$role: no other groups");
+	like($status, qr/^CapEff:\t0+$/m, "$role: no capabilities");
+	like($status, qr/^CapBnd:.*\n(?:.*\n)*?NoNewPrivs:\t1$/m,
+	    "$role: no new privileges");
+	like($status, qr/^Seccomp:\t2$/m, "$role: system call filter");
+	isnt(readlink("/proc/$pid/root"), '/', "$role: a root of its own");
+}
+
+# All of the way works like this: a socket outside the root directory, a key.
+my $reply = $server->smtp->deliver(to => 'bob@example.test');
+like($reply, qr/^250/, 'a message is accepted');
+my ($mail) = wait_for('delivery', sub { mailbox($dovecot, 'bob') });
+like($mail, qr/^DKIM-Signature: .*d=sender\.test/ms, 'signed and delivered');
+
+# The key's bytes, as they stand in the file.
+my ($part) = read_file($key) =~ /^([A-Za-z0-9+\/]{64})$/m;
+sub holds {
+	my ($pid) = @_;
+
+	open my $memory, '<:raw', "/proc/$pid/mem" or die "mem of $pid: $!";
+	for my $map (split /\n/, read_file("/proc/$pid/maps")) {
+		my ($from, $to, $mode) = $map =~ /^(\w+)-(\w+) (\S+)/;
+		next if $mode !~ /^r/ || $map =~ /\[v(?:var|syscall)/;
+		($from, $to) = (hex $from, hex $to);
+		next if $to - $from > 1 << 30;
+		while ($from < $to) {
+			my $size = $to - $from > 1 << 22 ? 1 << 22 :
+			    $to - $from;
+			last unless sysseek $memory, $from, 0;
+			my $n = sysread $memory, my $bytes, $size;
+			last unless $n;
+			return 1 if index($bytes, $part) >= 0;
+			$from += $n;
+		}
+	}
+	return 0;
+}
+for my $role (qw(gateway relay policy console)) {
+	my ($pid) = $server->children($role);
+	ok(!holds($pid), "$role does not hold the key");
+}
+ok(holds($server->{pid}), 'the master does: the search can find it');
+
+is($server->stop, 0, 'ends with status 0');
+done_testing;
