@@ -17,8 +17,8 @@ struct milter_host_settings {
 	const char *temporary_directory;
 	int64_t idle_timeout_ms;	/* for the MTA's next command */
 	int64_t message_timeout_ms;	/* for the filters, per message */
+	size_t connections_max;		/* 0: no limit */
 	int64_t progress_ms;		/* between signs of life; 0: 10 s */
-	size_t connections_max;
 };
 
 /*

@@ -56,7 +56,8 @@ milter_host_serve(int listen_fd, const struct chain_plan *plan,
 	for (;;) {
 		size_t count = clear_guests(&guests, false);
 
-		if (count >= settings->connections_max) {
+		if (settings->connections_max > 0 &&
+		    count >= settings->connections_max) {
 			if (task_sleep(100) == -1)
 				break;
 			continue;
