@@ -51,16 +51,19 @@ section_names(const struct conf_section *section, const char *path)
 	return false;
 }
 
-/* The sockets of our own filter hosts are in the run directory. */
+/* The sockets of filter hosts and policy are in the run directory. */
 static bool
-is_host_socket(const struct conf *conf, const char *path)
+is_own_socket(const struct conf *conf, const char *path)
 {
 	const struct top_options *options = conf_get(conf, "");
 	size_t len = strlen(options->run_directory);
 
-	return strncmp(path, options->run_directory, len) == 0 &&
-	    strncmp(path + len, "/host-", 6) == 0 &&
-	    strchr(path + len + 1, '/') == NULL;
+	if (strncmp(path, options->run_directory, len) != 0)
+		return false;
+	path += len;
+	return strcmp(path, "/policy.sock") == 0 ||
+	    (strncmp(path, "/host-", 6) == 0 &&
+	    strchr(path + 1, '/') == NULL);
 }
 
 static bool
@@ -69,7 +72,7 @@ configured(const struct conf *conf, const char *path)
 	const struct conf_section *sections;
 	size_t count;
 
-	if (is_host_socket(conf, path))
+	if (is_own_socket(conf, path))
 		return true;
 	for (size_t k = 0; k < settings_kind_count; k++) {
 		sections = conf_sections(conf, settings_kinds[k]->name, &count);

@@ -84,6 +84,13 @@ host_listens(const char *name, const char *instance)
 }
 
 static bool
+policy_listens(const char *name, const char *instance)
+{
+	(void)instance;
+	return has_prefix(name, "policy");
+}
+
+static bool
 never_listens(const char *name, const char *instance)
 {
 	(void)name;
@@ -92,6 +99,16 @@ never_listens(const char *name, const char *instance)
 }
 
 const struct role roles[] = {
+	{
+		.name = "policy", .user = "millgate-policy",
+		.root = ROOT_STATE, .stop_order = 2,
+		.promises = SANDBOX_ACCEPT | SANDBOX_CONNECT | SANDBOX_READ |
+		    SANDBOX_WRITE,
+		.instance = one_instance,
+		.wants_listener = policy_listens,
+		.prepare = policy_prepare, .start = policy_start,
+		.drain = policy_drain,
+	},
 	{
 		.name = "host", .user = "millgate-filter",
 		.root = ROOT_EMPTY, .stop_order = 2,

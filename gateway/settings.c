@@ -25,6 +25,7 @@
 #include "gateway/process.h"
 #include "gateway/relay.h"
 #include "gateway/route.h"
+#include "policy/policy.h"
 
 static const struct option_row top_rows[] = {
 	TOP_OPTIONS(OPTION_ROW, top_options)
@@ -60,6 +61,8 @@ settings_init(void)
 	add_kind(&certificate_kind);
 	for (size_t i = 0; filters_all[i] != NULL; i++)
 		add_kind(filters_all[i]->options);
+	for (size_t i = 0; policy_kinds[i] != NULL; i++)
+		add_kind(policy_kinds[i]);
 	add_kind(&route_section);
 	add_kind(&relay_section);
 }
@@ -120,6 +123,7 @@ void
 settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 {
 	const struct conf_section *sections;
+	const struct policy_options *policy = conf_get(conf, "policy");
 	char name[256], file[256];
 	size_t count;
 
@@ -138,6 +142,9 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 		    sections[i].title);
 		own_socket(conf, name, file, f, argument);
 	}
+	each_address(only_section(conf, "policy"), "listen", "policy",
+	    policy->listen, f, argument);
+	own_socket(conf, "policy:own", "policy.sock", f, argument);
 }
 
 static void
@@ -202,6 +209,7 @@ settings_check(const struct conf *conf, struct buf *errors)
 	check_listeners(conf, errors);
 	check_isolated(conf, errors);
 	routes_check(conf, errors);
+	policy_check(conf, errors);
 	return errors->len == before ? 0 : -1;
 }
 
