@@ -4,10 +4,12 @@
 #include "filters/dkim_sign.h"
 #include "filters/dkim_verify.h"
 #include "filters/dmarc.h"
+#include "filters/greylist.h"
 #include "filters/milter.h"
 #include "filters/spf.h"
 
 const struct filter *const filters_all[] = {
+	&filter_greylist,
 	&filter_spf,
 	&filter_dkim,
 	&filter_dmarc,
