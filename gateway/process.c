@@ -282,7 +282,8 @@ process_main(const struct role *role, const char *instance, unsigned slot,
 	if (process.conf == NULL)
 		return give_up("configuration", why);
 	close(PROCESS_FD_SNAPSHOT);
-	settings_open_log(process.conf, role->name);
+	settings_open_log(process.conf, role->log_name != NULL ?
+	    role->log_name : role->name);
 	if (map_shared(&why) != 0 || role->prepare(&process, &why) != 0)
 		return give_up("start", why);
 	if (lock_in(&why) != 0)

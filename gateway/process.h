@@ -42,6 +42,7 @@ enum process_root { ROOT_SPOOL, ROOT_STATE, ROOT_EMPTY };
 /* One row per role. */
 struct role {
 	const char *name;
+	const char *log_name;		/* NULL: the same */
 	const char *user;
 	enum process_root root;
 	unsigned promises;		/* sandbox.h */

@@ -131,6 +131,8 @@ const struct role roles[] = {
 	},
 	{
 		.name = "gateway", .user = "millgate",
+		/* By this word pflogsumm knows who received and refused. */
+		.log_name = "smtpd",
 		.root = ROOT_SPOOL, .stop_order = 1,
 		.promises = SANDBOX_ACCEPT | SANDBOX_CONNECT | SANDBOX_READ |
 		    SANDBOX_WRITE | SANDBOX_THREAD,
