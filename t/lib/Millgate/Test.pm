@@ -388,14 +388,15 @@ sub deliver {
 	return $self->command("$data.");
 }
 
+# Options are those of IO::Socket::SSL.
 sub starttls {
-	my ($self) = @_;
+	my ($self, %options) = @_;
 	require IO::Socket::SSL;
 
 	my $reply = $self->command('STARTTLS');
 	return $reply unless $reply =~ /^220/;
 	IO::Socket::SSL->start_SSL($self->{socket},
-	    SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE()) or
+	    SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE(), %options) or
 	    return "TLS failed: $IO::Socket::SSL::SSL_ERROR";
 	$self->{greeted} = 0;
 	return $reply;
