@@ -386,6 +386,21 @@ chain_body_grown(struct chain *chain)
 
 /* --- its end --- */
 
+/* What could not be told is in the log, too: a name server may be ill. */
+static void
+tell_finding(const struct chain_run *r, const struct finding *f)
+{
+	struct mail *mail = r->run.mail;
+	const char *reason = f->reason != NULL ? f->reason : "";
+
+	trace_add(mail->trace, r->run.name, "%s=%s%s%s%s", f->method,
+	    f->result, *reason != '\0' ? " (" : "", reason,
+	    *reason != '\0' ? ")" : "");
+	if (strcmp(f->result, "temperror") == 0)
+		log_info(&mail->log, "filter=%s %s=temperror reason=\"%s\"",
+		    r->run.name, f->method, reason);
+}
+
 static void
 merge_findings(struct chain_run *r)
 {
@@ -393,10 +408,7 @@ merge_findings(struct chain_run *r)
 	struct finding **end = &mail->findings, *f;
 
 	for (f = r->run.findings; f != NULL; f = f->next)
-		trace_add(mail->trace, r->run.name, "%s=%s%s%s%s", f->method,
-		    f->result, f->reason != NULL ? " (" : "",
-		    f->reason != NULL ? f->reason : "",
-		    f->reason != NULL ? ")" : "");
+		tell_finding(r, f);
 	while (*end != NULL)
 		end = &(*end)->next;
 	*end = r->run.findings;
