@@ -12,7 +12,7 @@ use Millgate::Test;
 use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
-    start_postfix mailbox dkim_key);
+    start_postfix mailbox dkim_key dkim_python);
 
 # start_dns(zone => [lines], ...): an NSD that is the authority for the zones.
 sub start_dns {
@@ -169,6 +169,18 @@ sub dkim_key {
 	}
 	my $text = "v=DKIM1; k=$type; p=$pem";
 	return ($key, join ' ', map { "\"$_\"" } $text =~ /(.{1,200})/g);
+}
+
+# dkim_python(text, arguments...): what t/lib/dkim-python prints for the text.
+sub dkim_python {
+	my ($text, @arguments) = @_;
+	my $input = write_file('dkim-input', $text);
+	my ($status, $output) = run_command('sh', '-c',
+	    'exec "$0" "$@" <' . $input, source_dir() . '/t/lib/dkim-python',
+	    @arguments);
+
+	die "dkim-python: $output" if $status != 0;
+	return $output;
 }
 
 # start_opendkim(key => path, domain =>, selector =>, [mode => 's'|'v'|'sv'])

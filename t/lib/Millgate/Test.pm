@@ -13,11 +13,12 @@ use File::Temp ();
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use POSIX ();
+use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(build_dir source_dir test_dir free_port write_file read_file
     start_process stop_process wait_for wait_for_port run_command as_nobody
-    start_millgate message new_smtp);
+    start_millgate message new_smtp process_tree sanitizers_silent);
 
 my $dir;
 my %processes;		# pid => name
@@ -125,6 +126,33 @@ sub stop_process {
 		sleep 0.01;
 	}
 	return $?;
+}
+
+# A process and all that come from it.
+sub process_tree {
+	my ($root) = @_;
+	my (%children, @tree);
+
+	for my $stat (glob '/proc/[0-9]*/stat') {
+		push @{ $children{$2} }, $1
+		    if read_file($stat) =~ /^(\d+) \(.*\) \S (\d+)/;
+	}
+	my @next = ($root);
+	while (defined(my $pid = shift @next)) {
+		push @tree, $pid;
+		push @next, @{ $children{$pid} // [] };
+	}
+	return @tree;
+}
+
+# Whether the developer build's sanitizers found nothing; tells what if not.
+sub sanitizers_silent {
+	my ($log) = @_;
+	my ($found) = $log =~ /((?:ERROR: AddressSanitizer|runtime error:|
+	    detected\ memory\ leaks).*(?:\n.*){0,30})/x;
+
+	Test::More::diag($found) if defined $found;
+	return !defined $found;
 }
 
 # Runs a command to its end: (exit status, output).
