@@ -12,7 +12,7 @@ use Millgate::Test;
 use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
-    start_postfix mailbox dkim_key dkim_python);
+    start_postfix start_sink mailbox dkim_key dkim_python);
 
 # start_dns(zone => [lines], ...): an NSD that is the authority for the zones.
 sub start_dns {
@@ -267,6 +267,69 @@ sub start_postfix {
 	return { port => $port, pid => $pid, dir => $dir, log => "$dir/log",
 	    stop => sub { stop_postfix("$dir/etc") } };
 }
+
+# start_sink([port => N], [replies => { RCPT => '450 4.2.0 later' }]): the
+# scripted next hop of sink.pl.  An object: ->replies(...) changes what it says,
+# ->messages are those it has taken, ->commands and ->connections what it saw.
+my $sink_count = 0;
+sub start_sink {
+	my (%options) = @_;
+	my $self = bless { port => $options{port} // free_port(),
+	    dir => test_dir() . '/sink' . $sink_count++ },
+	    'Millgate::Peers::Sink';
+
+	mkdir $self->{dir};
+	$self->replies(%{ $options{replies} // {} });
+	$self->run;
+	return $self;
+}
+
+package Millgate::Peers::Sink;
+
+sub run {
+	my ($self) = @_;
+
+	$self->{pid} = Millgate::Test::start_process('sink', [ $^X,
+	    Millgate::Test::source_dir() . '/t/lib/Millgate/sink.pl',
+	    $self->{port}, $self->{dir} ]);
+	Millgate::Test::wait_for_port($self->{port});
+	# The probe's connection.
+	Millgate::Test::wait_for('sink', sub { $self->connections });
+	unlink "$self->{dir}/connections";
+}
+
+sub stop {
+	my ($self) = @_;
+	Millgate::Test::stop_process($self->{pid}, 'TERM', 5);
+}
+
+sub replies {
+	my ($self, %replies) = @_;
+	my $path = "$self->{dir}/replies";
+
+	Millgate::Test::write_file("$path.new",
+	    join '', map { "$_ $replies{$_}\n" } sort keys %replies);
+	rename "$path.new", $path;
+}
+
+sub messages {
+	my ($self) = @_;
+	my @files = glob "$self->{dir}/message.*";
+
+	return map { Millgate::Test::read_file($_) } @files;
+}
+
+sub commands {
+	my ($self) = @_;
+	return split /\n/, Millgate::Test::read_file("$self->{dir}/commands");
+}
+
+sub connections {
+	my ($self) = @_;
+	return -s "$self->{dir}/connections" || 0;
+}
+
+package Millgate::Peers;
 
 our @postfixes;
 sub stop_postfix {
