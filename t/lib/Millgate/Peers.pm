@@ -12,7 +12,8 @@ use Millgate::Test;
 use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
-    start_postfix start_sink mailbox dkim_key dkim_python);
+    start_postfix start_sink mailbox dkim_key dkim_python start_pmilter
+    start_mailfromd start_rspamd);
 
 # start_dns(zone => [lines], ...): an NSD that is the authority for the zones.
 sub start_dns {
@@ -183,10 +184,70 @@ sub dkim_python {
 	return $output;
 }
 
-# start_opendkim(key => path, domain =>, selector =>, [mode => 's'|'v'|'sv'])
+# start_pmilter(mode, port): a filter on the Perl engine, which speaks version
+# 2 of the protocol; t/lib/pmilter tells of the modes.
+sub start_pmilter {
+	my ($mode, $port) = @_;
+	my $pid = start_process("pmilter-$mode", [ as_nobody($^X,
+	    source_dir() . '/t/lib/pmilter', $mode, $port) ]);
+
+	wait_for_port($port);
+	return { pid => $pid, endpoint => "inet:$port\@127.0.0.1" };
+}
+
+# start_mailfromd(program): Mailfromd, which has a protocol engine of its own.
+sub start_mailfromd {
+	my ($program) = @_;
+	my $dir = test_dir() . '/mailfromd';
+	my $port = free_port();
+
+	mkdir $dir;
+	chmod 0777, $dir;
+	write_file("$dir/program.mfl", $program);
+	my $pid = start_process('mailfromd', [ as_nobody('/usr/sbin/mailfromd',
+	    '--foreground', '--stderr', "--port=inet://127.0.0.1:$port",
+	    "--state-directory=$dir", "--pidfile=$dir/pid",
+	    "$dir/program.mfl") ]);
+	wait_for_port($port);
+	return { pid => $pid, endpoint => "127.0.0.1:$port" };
+}
+
+# Rspamd as a milter that knows nothing but the test pattern GTUBE.
+sub start_rspamd {
+	my $dir = test_dir() . '/rspamd';
+	my $port = free_port();
+
+	mkdir $_ for $dir, map { "$dir/$_" } qw(db run log);
+	chmod 0777, $dir, map { "$dir/$_" } qw(db run log);
+	# The full list takes a minute to compile.
+	write_file("$dir/tld.dat", "com\nnet\norg\ntest\n");
+	write_file("$dir/conf", <<"END");
+options {
+  url_tld = "$dir/tld.dat"; hs_cache_dir = "$dir/db"; filters = "";
+  pidfile = "$dir/run/pid"; cache_file = "$dir/db/cache";
+  control_socket = "$dir/run/control mode=0600"; gtube_patterns = "all";
+  dns { nameserver = ["127.0.0.1:9"]; timeout = 100ms; retransmits = 1 }
+}
+logging { type = "console"; level = "info" }
+actions { reject = 15; add_header = 6 }
+worker "rspamd_proxy" {
+  bind_socket = "127.0.0.1:$port"; milter = yes; timeout = 120s; count = 1;
+  upstream "local" { default = yes; self_scan = yes }
+}
+END
+	my $pid = start_process('rspamd', [ as_nobody('/usr/bin/rspamd', '-f',
+	    '-c', "$dir/conf", "--var=DBDIR=$dir/db", "--var=RUNDIR=$dir/run",
+	    "--var=LOGDIR=$dir/log") ]);
+	wait_for_port($port);
+	return { pid => $pid, endpoint => "127.0.0.1:$port" };
+}
+
+# start_opendkim(key => path, domain =>, selector =>, [mode => 's'|'v'|'sv'],
+# [port =>], [name =>])
 sub start_opendkim {
 	my (%options) = @_;
-	my $dir = test_dir() . '/opendkim';
+	my $name = $options{name} // 'opendkim';
+	my $dir = test_dir() . "/$name";
 	my $socket = $options{port} ? "inet:$options{port}\@127.0.0.1" :
 	    "local:$dir/sock";
 
@@ -203,7 +264,7 @@ InternalHosts 127.0.0.1
 RequireSafeKeys no
 UMask 000
 END
-	my $pid = start_process('opendkim', [ as_nobody('/usr/sbin/opendkim',
+	my $pid = start_process($name, [ as_nobody('/usr/sbin/opendkim',
 	    '-f', '-x', "$dir/conf") ]);
 	if ($options{port}) {
 		wait_for_port($options{port});
