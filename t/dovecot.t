@@ -11,7 +11,7 @@ my $through = free_port();
 my $dovecot = start_dovecot(quota => '20K');
 my $gate = start_millgate(text => <<"END");
 relay_domains = { example.test }
-relay { minimal_backoff = 1h  connection_idle = 1s }
+relay { minimal_backoff = 1s  maximal_backoff = 1s  connection_idle = 1s }
 route "example.test" { via = { "lmtp:unix:$dovecot->{socket}" } }
 route "tcp.example.test" { via = { "lmtp:127.0.0.1:$dovecot->{port}" } }
 route "sender.test" { via = { "lmtp:127.0.0.1:$dovecot->{port}" } }
@@ -74,13 +74,10 @@ subtest 'one message, several recipients' => sub {
 
 subtest 'over quota: the sender is told' => sub {
 	my $smtp = $gate->smtp;
-	my $big = message(Subject => 'too big', body =>
-	    ('x' x 70 . "\r\n") x 400 . '');
 	my ($bounce, $boundary, @parts);
-
-	$big = message(Subject => 'too big') . ('x' x 70 . "\r\n") x 400;
+	my $big = message(Subject => 'too big') . ('x' x 70 . "\r\n") x 400;
 	like $smtp->deliver(data => $big, from => 'bounced@sender.test',
-	    to => [ 'bob@example.test', 'full@tcp.example.test' ]),
+	    to => [ 'full@tcp.example.test', 'too@tcp.example.test' ]),
 	    qr/^250 /, 'queued';
 	$bounce = arrived('bounced', 1);
 	like $bounce, qr/^Return-Path: <>$/m, 'from the null sender';
@@ -88,10 +85,9 @@ subtest 'over quota: the sender is told' => sub {
 	    'From';
 	like $bounce, qr/^To: <?bounced\@sender\.test>?$/m, 'To';
 	like $bounce, qr/^Auto-Submitted: auto-replied$/m, 'Auto-Submitted';
-	like $bounce, qr{^Content-Type: multipart/report;\s+
-	    report-type=delivery-status;}mx, 'a report (RFC 3464)';
+	like $bounce, qr{^Content-Type: multipart/report;\s+report-type=delivery-}m, 'a report (RFC 3464)';
 	($boundary) = $bounce =~ /boundary="?([^"\s;]+)"?/;
-	@parts = split /^--\Q$boundary\E(?:--)?\n/m, $bounce;
+	@parts = split /^--\Q$boundary\E(?:--)?\n/m, $bounce, -1;
 	is scalar(@parts), 5, 'header, three parts, end';
 	like $parts[1], qr{\A(?:Content-Type: text/plain|\n)}, 'text';
 	like $parts[1], qr/full\@tcp\.example\.test/, 'that names who';
@@ -99,19 +95,18 @@ subtest 'over quota: the sender is told' => sub {
 	    'status';
 	like $parts[2], qr/^Reporting-MTA: dns; ?mx\.example\.test$/m, $_
 	    for 'Reporting-MTA';
-	for my $user (qw(full bob)) {
-		like $parts[2], qr/^Final-Recipient:\ rfc822;\ ?\Q$user\E\@
-		    .*\nAction:\ failed\n(?:.*\n)*?Status:\ 5\.2\.2\n/mx,
-		    "$user: action and status" or diag $parts[2];
+	for my $user (qw(full too)) {
+		like $parts[2], qr/^Final-Recipient:\ rfc822;\ ?$user\@.*\n
+		    Action:\ failed\nStatus:\ 5\.2\.2\n/mx,
+		    "$user: action and status";
 	}
 	like $parts[2], qr/^Diagnostic-Code: smtp; ?55\d 5\.2\.2 .*quota/mi,
 	    'what Dovecot said';
-	like $parts[3], qr{\AContent-Type: (?:text/rfc822-headers|message/
-	    rfc822)}x, 'the message';
+	like $parts[3], qr{\AContent-Type: text/rfc822-headers\n},
+	    'the message';
 	like $parts[3], qr/^Subject: too big$/m, 'its header';
 	unlike $parts[3], qr/xxxxx/, 'not its body';
-	is bounces(), 1, 'one notification for two recipients of one route'
-	    if bounces() == 1;
+	is bounces(), 1, 'one notification for both';
 };
 
 subtest 'a bounce that cannot be delivered ends' => sub {
@@ -148,7 +143,7 @@ subtest 'cut-through: the client hears Dovecot' => sub {
 subtest 'Dovecot stopped' => sub {
 	my $smtp = $gate->smtp;
 	my $cut = new_smtp(port => $through);
-	my ($reply, $id, $status, $output);
+	my ($reply, $id);
 
 	$dovecot->{stop}->();
 	$reply = $smtp->deliver(to => 'ida@example.test');
@@ -158,21 +153,13 @@ subtest 'Dovecot stopped' => sub {
 	like $cut->deliver(to => 'ida@tcp.example.test'),
 	    qr/^250 2\.0\.0 Ok: queued|^45\d 4\./, 'cut-through: queued';
 	$gate->wait_log(qr/to=<ida\@tcp\.example\.test>.*status=deferred/);
-	($status, $output) = $gate->ctl('queue', 'list');
-	is $status, 0, 'millgatectl queue list';
-	like $output, qr/\Q$id\E/, 'lists it';
+	is scalar(mailbox($dovecot, 'ida')), 0, 'not delivered';
 
 	$dovecot->{start}->();
-	is scalar(mailbox($dovecot, 'ida')), 0, 'nothing is delivered early';
-	($status, $output) = $gate->ctl('queue', 'flush');
-	is $status, 0, 'millgatectl queue flush' or diag $output;
 	arrived('ida', 2);
 	pass 'delivered';
 	like $gate->log, qr/$id: to=<ida\@example\.test>.*status=sent/, 'log';
-	wait_for('an empty queue', sub {
-		return ($gate->ctl('queue', 'list'))[1] !~ /\Q$id\E/;
-	});
-	pass 'and gone from the queue';
+	$gate->wait_log(qr/$id: removed/);
 };
 
 is $gate->stop, 0, 'ends well';

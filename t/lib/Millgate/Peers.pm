@@ -61,7 +61,8 @@ END
 }
 
 # A Dovecot that takes any user of example.test by LMTP, on a port and on a
-# UNIX socket, into mdbox-free plain maildirs.  quota: rule such as "10K".
+# UNIX socket, into plain maildirs.  quota: rule such as "10K".  Its functions
+# stop and start end it and begin it again.
 sub start_dovecot {
 	my (%options) = @_;
 	my $dir = test_dir() . '/dovecot';
@@ -116,11 +117,16 @@ service anvil {
   chroot =
 }
 END
-	my $pid = start_process('dovecot', [ '/usr/sbin/dovecot', '-F', '-c',
-	    "$dir/dovecot.conf" ]);
-	wait_for_port($port);
-	return { pid => $pid, port => $port, socket => "$dir/lmtp.sock",
+	my $self = { port => $port, socket => "$dir/lmtp.sock",
 	    mail => "$dir/mail" };
+	$self->{start} = sub {
+		$self->{pid} = start_process('dovecot',
+		    [ '/usr/sbin/dovecot', '-F', '-c', "$dir/dovecot.conf" ]);
+		wait_for_port($port);
+	};
+	$self->{stop} = sub { stop_process($self->{pid}) };
+	$self->{start}->();
+	return $self;
 }
 
 # The messages in a user's maildir, as text.
