@@ -118,10 +118,11 @@ static bool
 has_report_address(struct text rua)
 {
 	static const char scheme[] = "mailto:";
-	const char *end = rua.at + rua.len, *comma;
+	const char *end, *comma;
 
 	if (rua.at == NULL)
 		return false;
+	end = rua.at + rua.len;
 	for (const char *at = rua.at; at < end; at = comma + 1) {
 		struct text uri;
 		const char *sign;

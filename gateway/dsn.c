@@ -154,8 +154,9 @@ put_original_header(struct buf *out, const struct dsn *dsn)
 
 		for (; done < slice->len; done += n) {
 			n = slice->len - done;
-			bytes = slice->data + done;
-			if (slice->data == NULL) {
+			if (slice->data != NULL) {
+				bytes = slice->data + done;
+			} else {
 				ssize_t got = pread(slice->fd, chunk, n <
 				    sizeof(chunk) ? n : sizeof(chunk),
 				    slice->offset + (off_t)done);

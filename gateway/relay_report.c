@@ -34,6 +34,7 @@ struct report {
 static void
 message_log(const struct message *message, struct log *log)
 {
+	/* cppcheck-suppress ctuuninitvar ; it is set here */
 	snprintf(log->id, sizeof(log->id), "%s", message->entry->id);
 }
 

@@ -602,5 +602,6 @@ SUITE(relay, { "delivers", test_delivers }, { "mixed", test_mixed },
     { "null sender", test_null_sender }, { "expires", test_expires },
     { "warns", test_warns }, { "dead site", test_dead_site },
     { "speaks clear", test_speaks_clear },
-    { "never clear", test_never_clear }, { "operators", test_operators }, { "maildir", test_maildir },
+    { "never clear", test_never_clear },
+    { "operators", test_operators }, { "maildir", test_maildir },
     { "cuts through", test_cuts_through })
