@@ -69,7 +69,7 @@ key_load(struct dkim_signer *signer, const char *pem, size_t len,
 	ERR_clear_error();
 	*why = NULL;
 	if (signer->key == NULL)
-		*why = "not a private key in PEM";
+		*why = "the key is not a private key in PEM";
 	else if (EVP_PKEY_is_a(signer->key, "ED25519"))
 		signer->rsa = false;
 	else if (!EVP_PKEY_is_a(signer->key, "RSA"))

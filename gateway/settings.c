@@ -150,6 +150,7 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 static void
 check_listeners(const struct conf *conf, struct buf *errors)
 {
+	const struct top_options *top = conf_get(conf, "");
 	const struct conf_section *sections;
 	size_t count;
 
@@ -166,7 +167,9 @@ check_listeners(const struct conf *conf, struct buf *errors)
 		if (listener->address[0] == NULL)
 			conf_error(errors, conf, &sections[i], "address",
 			    "is required");
-		plan = chain_plan_new(conf, NULL, listener->filters, &why);
+		/* Isolated filters are reached there; they are checked below. */
+		plan = chain_plan_new(conf, top->run_directory,
+		    listener->filters, &why);
 		if (plan == NULL)
 			conf_error(errors, conf, &sections[i], "filters", "%s",
 			    why);

@@ -526,10 +526,10 @@ bad_keys_are_refused(void)
 	static const struct {
 		const char *name, *key, *want;
 	} cases[] = {
-		{ "nothing", "", "not a private key in PEM" },
+		{ "nothing", "", "the key is not a private key in PEM" },
 		{ "rubbish", "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n"
 		    "-----END RSA PRIVATE KEY-----\n",
-		    "not a private key in PEM" },
+		    "the key is not a private key in PEM" },
 		{ "a small key", small_private,
 		    "the RSA key has less than 1024 bits" },
 		{ "an elliptic curve", ec_private,

@@ -207,7 +207,8 @@ wants_its_options(void)
 		{ "no key", BASICS, NULL, "key is not set" },
 		{ "a small key", BASICS, small_private,
 		    "the RSA key has less than 1024 bits" },
-		{ "rubbish", BASICS, "x", "not a private key in PEM" },
+		{ "rubbish", BASICS, "x",
+		    "the key is not a private key in PEM" },
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
