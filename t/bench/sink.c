@@ -1,14 +1,15 @@
 /*
  * sink: takes mail by SMTP and throws it away, as fast as it can.
  *
- *	sink -p port [-n messages]
+ *	sink -p port [-o file]
  *
- * After that many messages it prints when the first and the last came, in
- * seconds of the monotonic clock, and ends.
+ * The file tells, never older than a few milliseconds, how many messages have
+ * come so far and when the last one did, in seconds of the monotonic clock.
  */
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +26,10 @@
 #define LINE_MAX_LEN 4096
 #define WAIT_MS 300000
 
-static long wanted, received;
-static double first, last;
+#define REPORT_MS 10
+
+static long received;
+static double last;
 
 static double
 now_seconds(void)
@@ -64,13 +67,25 @@ static void
 count(void)
 {
 	last = now_seconds();
-	if (received++ == 0)
-		first = last;
-	if (received != wanted)
-		return;
-	printf("first=%.6f last=%.6f received=%ld\n", first, last, received);
-	fflush(stdout);
-	task_stop();
+	received++;
+}
+
+static void
+report(void *argument)
+{
+	int fd = *(const int *)argument;
+	long reported = -1;
+	char line[80];
+
+	while (task_sleep(REPORT_MS) == 0) {
+		if (received == reported)
+			continue;
+		reported = received;
+		snprintf(line, sizeof(line), "received=%-12ld last=%.6f\n",
+		    received, last);
+		if (pwrite(fd, line, strlen(line), 0) < 0)
+			fprintf(stderr, "sink: %s\n", strerror(errno));
+	}
 }
 
 static void
@@ -139,16 +154,16 @@ main(int argc, char **argv)
 	struct net_endpoint endpoint;
 	char address[32] = "";
 	const char *why;
-	int option, fd;
+	int option, fd, out = -1;
 
-	while ((option = getopt(argc, argv, "p:n:")) != -1) {
+	while ((option = getopt(argc, argv, "p:o:")) != -1) {
 		switch (option) {
 		case 'p':
 			snprintf(address, sizeof(address), "127.0.0.1:%s",
 			    optarg);
 			break;
-		case 'n':
-			wanted = atol(optarg);
+		case 'o':
+			out = open(optarg, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 			break;
 		default:
 			return 64;
@@ -162,6 +177,8 @@ main(int argc, char **argv)
 	}
 	task_init();
 	task_detach("listen", listen_for_mail, &fd);
+	if (out != -1)
+		task_detach("report", report, &out);
 	task_loop();
 	close(fd);
 	return 0;

@@ -54,10 +54,17 @@ sub read_file {
 	return scalar(<$file>) // '';
 }
 
+# Below the ports that outgoing connections get, one of which might else take
+# it before its server does.
 sub free_port {
-	my $socket = IO::Socket::INET->new(Listen => 1, LocalPort => 0,
-	    LocalAddr => '127.0.0.1', Proto => 'tcp') or die "no port: $!";
-	return $socket->sockport;
+	for (1 .. 100) {
+		my $port = 10240 + int rand 20000;
+		my $socket = IO::Socket::INET->new(Listen => 1,
+		    LocalPort => $port, LocalAddr => '127.0.0.1',
+		    Proto => 'tcp') or next;
+		return $port;
+	}
+	die "no free port: $!";
 }
 
 # Tries until the code returns something true; dies after the seconds.
