@@ -1,0 +1,232 @@
+/*
+ * The console process, one of them.  Runs as user millgate-console with the
+ * state directory as its root.  May write the history, read the counters of
+ * all processes, accept control and metrics clients, ask the relay about the
+ * queue and the master for a reload or a stop.  It connects to nothing and sees
+ * neither spool nor keys.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/conf.h"
+#include "base/counter.h"
+#include "base/log.h"
+#include "base/task.h"
+#include "gateway/console.h"
+#include "gateway/control_queue.h"
+#include "gateway/control_server.h"
+#include "gateway/event.h"
+#include "gateway/history.h"
+#include "gateway/metrics.h"
+#include "gateway/proc.h"
+#include "gateway/process.h"
+
+#define KEEP_HOUSE_MS 1000
+
+/* Clients may finish what they asked, but nobody waits long for them. */
+#define CLIENTS_DRAIN_MS 2000
+
+static const struct counter_row counters[] = {
+	{ "millgate_history_events_total", COUNTER_TOTAL,
+	    "Events written to the history." },
+	{ "millgate_history_lost_total", COUNTER_TOTAL,
+	    "Events that could not be written to the history." },
+	{ "millgate_history_messages", COUNTER_GAUGE,
+	    "Messages and sessions in the history." },
+	{ "millgate_history_bytes", COUNTER_GAUGE,
+	    "Room that the history takes." },
+};
+
+struct console {
+	struct history *history;
+	struct control_queue *queue;
+	struct control_server *control;
+	struct metrics *metrics;
+	struct counter_block *blocks[PROCESS_SLOTS];
+	struct task *reader, *housekeeper;
+	struct history_statistics told;	/* as the counters have it */
+	bool malformed;			/* said so in the log */
+	int64_t deadline;		/* of the drain */
+};
+
+static struct console console;
+
+/* One packet of events.  0: it was read; else as recv(2). */
+static int
+read_packet(void)
+{
+	static char packet[EVENT_PACKET_MAX];
+	struct event event;
+	size_t offset = 0;
+	ssize_t len;
+
+	len = recv(PROCESS_FD_EVENTS, packet, sizeof(packet),
+	    MSG_DONTWAIT | MSG_TRUNC);
+	if (len < 0)
+		return -1;
+	if ((size_t)len > sizeof(packet))
+		len = 0;	/* none of ours is so long */
+	while (offset < (size_t)len && event_unpack(packet, (size_t)len,
+	    &offset, &event))
+		history_add(console.history, &event);
+	if (offset == (size_t)len && len > 0)
+		return 0;
+	if (!console.malformed)
+		log_warn(NULL, "a packet of events makes no sense");
+	console.malformed = true;
+	return 0;
+}
+
+static void
+read_events(void *argument)
+{
+	struct task_fd ready;
+
+	(void)argument;
+	task_fd_init(&ready, PROCESS_FD_EVENTS);
+	for (;;) {
+		if (read_packet() == 0 && !ready.hangup)
+			task_yield();
+		else if ((errno != EAGAIN && errno != EINTR) || ready.hangup ||
+		    task_fd_wait(&ready, TASK_READ, DEADLINE_NEVER) != 0)
+			break;
+	}
+	task_fd_release(&ready);
+}
+
+static void
+set_gauge(const char *name, int64_t value, int64_t *told)
+{
+	counter_add(counter_get(name, NULL), value - *told);
+	*told = value;
+}
+
+static void
+count_history(void)
+{
+	struct history_statistics now, *told = &console.told;
+
+	history_statistics(console.history, &now);
+	counter_add(counter_get("millgate_history_events_total", NULL),
+	    (int64_t)(now.events - told->events));
+	counter_add(counter_get("millgate_history_lost_total", NULL),
+	    (int64_t)(now.lost - told->lost));
+	told->events = now.events;
+	told->lost = now.lost;
+	set_gauge("millgate_history_messages", now.messages, &told->messages);
+	set_gauge("millgate_history_bytes", now.size, &told->size);
+}
+
+static void
+keep_house(void *argument)
+{
+	(void)argument;
+	while (task_sleep(KEEP_HOUSE_MS) == 0) {
+		history_commit(console.history);
+		while (history_trim(console.history, clock_wall_ms()))
+			task_yield();
+		history_commit(console.history);
+		count_history();
+	}
+}
+
+int
+console_prepare(struct process *process, const char **why)
+{
+	(void)why;
+	process->own = &console;
+	metrics_describe();
+	counter_describe(counters, sizeof(counters) / sizeof(counters[0]));
+	for (unsigned i = 0; i < PROCESS_SLOTS; i++)
+		console.blocks[i] = process_counters(process, i);
+	return 0;
+}
+
+static int
+open_history(const struct process *process,
+    const struct console_options *options, const char **why)
+{
+	char directory[4096], path[4096 + 16];
+
+	snprintf(directory, sizeof(directory), "%s/console",
+	    process_state_directory(process));
+	if (mkdir(directory, 0700) != 0 && errno != EEXIST) {
+		*why = "cannot make the history's directory";
+		return -1;
+	}
+	snprintf(path, sizeof(path), "%s/history.db", directory);
+	console.history = history_open(&(struct history_settings){
+	    .path = path, .keep_ms = options->history,
+	    .max_size = options->history_size }, why);
+	return console.history == NULL ? -1 : 0;
+}
+
+static int
+listen_all(const struct process *process, const char **why)
+{
+	for (size_t i = 0; i < process->listener_count; i++) {
+		const struct process_listener *l = &process->listeners[i];
+
+		if (strcmp(l->name, "control") == 0)
+			control_server_listen(console.control, l->fd);
+		else if (strcmp(l->name, "metrics") == 0 &&
+		    metrics_listen(console.metrics, l->fd, why) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+int
+console_start(struct process *process, const char **why)
+{
+	const struct console_options *options = conf_get(process->conf,
+	    "console");
+
+	if (open_history(process, options, why) != 0)
+		return -1;
+	console.queue = control_queue_new(PROCESS_FD_QUEUE);
+	console.control = control_server_new(&(struct control_service){
+	    .history = console.history, .keep_ms = options->history,
+	    .queue = console.queue, .blocks = console.blocks,
+	    .block_count = PROCESS_SLOTS, .ask_master = process_ask_master,
+	});
+	console.metrics = metrics_new(console.blocks, PROCESS_SLOTS);
+	console.reader = task_start("events", read_events, NULL);
+	console.housekeeper = task_start("history", keep_house, NULL);
+	return listen_all(process, why);
+}
+
+/* What the others told before they ended is still in the socket. */
+static void
+finish(void *argument)
+{
+	int64_t deadline = task_deadline(CLIENTS_DRAIN_MS);
+
+	(void)argument;
+	control_server_drain(console.control, deadline < console.deadline ?
+	    deadline : console.deadline);
+	control_server_free(&console.control);
+	metrics_free(&console.metrics);
+	control_queue_free(&console.queue);
+	task_reap(&console.housekeeper);
+	task_reap(&console.reader);
+	while (task_now() < console.deadline && read_packet() == 0)
+		task_yield();
+	history_close(&console.history);
+	task_stop();
+}
+
+void
+console_drain(struct process *process, int64_t deadline)
+{
+	(void)process;
+	console.deadline = deadline;
+	task_detach("drain", finish, NULL);
+}
