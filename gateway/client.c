@@ -334,6 +334,20 @@ string_copy(const char *string)
 	return copy;
 }
 
+/* A host without a name is known, to its certificate too, by its address. */
+static char *
+peer_name(const struct net_endpoint *endpoint, const char *name)
+{
+	const struct sockaddr *address =
+	    (const struct sockaddr *)&endpoint->address;
+	char text[NET_TEXT_SIZE];
+
+	if (name == NULL)
+		name = address->sa_family == AF_UNIX ? "localhost" :
+		    net_address_print(address, text);
+	return string_copy(name);
+}
+
 static struct client *
 client_new(const struct net_endpoint *endpoint,
     const struct client_settings *settings)
@@ -345,7 +359,7 @@ client_new(const struct net_endpoint *endpoint,
 	client->lmtp = settings->lmtp;
 	client->refuse_self = settings->refuse_self;
 	client->hostname = string_copy(settings->hostname);
-	client->peer_name = string_copy(settings->peer_name);
+	client->peer_name = peer_name(endpoint, settings->peer_name);
 	client->peer = peer_print(endpoint, settings->peer_name);
 	client->command_timeout_ms = settings->command_timeout_ms;
 	client->data_timeout_ms = settings->data_timeout_ms;

@@ -22,7 +22,7 @@ enum client_tls { CLIENT_TLS_NONE, CLIENT_TLS_MAY, CLIENT_TLS_REQUIRE,
 struct client_settings {
 	bool lmtp;
 	const char *hostname;		/* ours, for EHLO or LHLO */
-	const char *peer_name;		/* for the certificate, and the log */
+	const char *peer_name;		/* for certificate and log; or NULL */
 	enum client_tls tls;
 	struct tls_context *tls_context;
 	int64_t connect_timeout_ms, greeting_timeout_ms, command_timeout_ms,

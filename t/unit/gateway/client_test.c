@@ -59,7 +59,7 @@ struct exchange {
 	size_t content_len;
 	const char *want;		/* content as it arrives */
 	const char *sender;
-	bool utf8, refuse_self;
+	bool utf8, refuse_self, nameless;
 	enum client_tls tls;
 	int64_t timeout_ms;
 };
@@ -251,6 +251,11 @@ static const struct exchange exchanges[] = {
 	    "C MAIL FROM:<s@x.test> SIZE=17\r\n", "S 250 Ok", "C RCPT",
 	    "S 250 Ok", "C DATA", "S 354 go", "D", "S 250 Ok" }, true, { OK },
 	    "2.0.0", NULL, true, .tls = CLIENT_TLS_REQUIRE },
+	{ "TLS with an address", false, 1, { "S 220 x", "C EHLO", "S 250-x",
+	    "S 250 STARTTLS", "C STARTTLS", "S 220 go", "T", "C EHLO me.test",
+	    "S 250 x", "C MAIL FROM:<s@x.test>\r\n", "S 250 Ok", "C RCPT",
+	    "S 250 Ok", "C DATA", "S 354 go", "D", "S 250 Ok" }, true, { OK },
+	    "2.0.0", NULL, true, .tls = CLIENT_TLS_REQUIRE, .nameless = true },
 	{ "TLS, the certificate is bad", false, 1, { "S 220 x", "C EHLO",
 	    "S 250-x", "S 250 STARTTLS", "C STARTTLS", "S 220 go", "T" },
 	    false, { TEMP }, "4.7.5", "Cannot start TLS", false,
@@ -436,7 +441,8 @@ deliver(void *argument)
 	int64_t timeout = exchange->timeout_ms ? exchange->timeout_ms : 2000;
 	struct client_settings settings = {
 		.lmtp = exchange->lmtp, .hostname = "me.test",
-		.peer_name = "mx.test", .tls = exchange->tls,
+		.peer_name = exchange->nameless ? NULL : "mx.test",
+		.tls = exchange->tls,
 		.tls_context = exchange->tls == CLIENT_TLS_VERIFY ?
 		    verify_tls : any_tls,
 		.connect_timeout_ms = timeout,
