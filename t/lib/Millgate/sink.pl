@@ -26,8 +26,8 @@ sub append {
 }
 
 # The reply told for a verb, or the default.
-sub reply {
-	my ($client, $verb, $default) = @_;
+sub told {
+	my ($verb, $default) = @_;
 	my $reply = $default;
 
 	if (open my $file, '<', "$dir/replies") {
@@ -37,7 +37,13 @@ sub reply {
 		close $file;
 	}
 	exit 0 if $reply eq 'close';
-	$reply =~ s/\\r\\n/\r\n/g;
+	return $reply =~ s/\\r\\n/\r\n/gr;
+}
+
+sub reply {
+	my ($client, $verb, $default) = @_;
+	my $reply = told($verb, $default);
+
 	syswrite $client, "$reply\r\n";
 	return $reply =~ /^[23]/;
 }
@@ -51,17 +57,19 @@ sub take_message {
 	my ($message) = $$in =~ /\A(.*?(?:\A|\r\n))\.\r\n/s;
 	substr $$in, 0, length($message) + 3, '';
 	append("part.$$", $message);
-	reply($client, 'END', '250 2.0.0 kept') or do {
+	my $reply = told('END', '250 2.0.0 kept');
+	if ($reply =~ /^2/) {
+		rename "$dir/part.$$", "$dir/message.$$." . $main::count++;
+	} else {
 		unlink "$dir/part.$$";
-		return;
-	};
-	rename "$dir/part.$$", "$dir/message.$$." . $main::count++;
+	}
+	syswrite $client, "$reply\r\n";
 }
 
 our $count = 0;
 sub serve {
 	my ($client) = @_;
-	my $in = '';
+	my ($in, $sender, $recipients) = ('', 0, 0);
 	my %default = (EHLO => '250-sink\r\n250-PIPELINING\r\n250 8BITMIME',
 	    DATA => '354 go on', QUIT => '221 bye');
 
@@ -75,7 +83,17 @@ sub serve {
 		substr $in, 0, length($line) + 2, '';
 		my $verb = uc substr $line, 0, 4;
 		append('commands', "$line\n");
+		# These may be pipelined behind what was refused.
+		if (($verb eq 'RCPT' && !$sender) ||
+		    ($verb eq 'DATA' && !$recipients)) {
+			syswrite $client, "503 5.5.1 out of order\r\n";
+			next;
+		}
 		my $good = reply($client, $verb, $default{$verb} // '250 ok');
+		$recipients = 0 if $verb =~ /^(?:MAIL|RSET|EHLO|DATA)$/;
+		$sender = $verb eq 'MAIL' && $good
+		    if $verb =~ /^(?:MAIL|RSET|EHLO|DATA)$/;
+		$recipients++ if $verb eq 'RCPT' && $good;
 		exit 0 if $verb eq 'QUIT';
 		take_message($client, \$in) if $verb eq 'DATA' && $good;
 	}
