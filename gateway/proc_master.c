@@ -389,6 +389,7 @@ master_run(const char *path, const char *embedded)
 	    settings_prepare_directories(conf, &why) != 0) {
 		fprintf(stderr, "millgate: %s\n", why);
 		log_error(NULL, "%s", why);
+		conf_free(&conf);
 		return EX_CONFIG;
 	}
 	signals = open_signals();
@@ -397,6 +398,7 @@ master_run(const char *path, const char *embedded)
 	if (listeners_bind(&master, conf, &errors) != 0) {
 		fprintf(stderr, "%s", errors.data);
 		log_errors(&errors);
+		conf_free(&conf);
 		return EX_CONFIG;
 	}
 	buf_release(&errors);
