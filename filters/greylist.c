@@ -172,7 +172,7 @@ converse(struct io *io, const struct buf *request, int64_t deadline,
     struct policy_action *action, const char **why)
 {
 	const char *line;
-	size_t len;
+	size_t len, unread;
 	int rc;
 
 	io_put(io, request->data, request->len);
@@ -192,8 +192,9 @@ converse(struct io *io, const struct buf *request, int64_t deadline,
 		    why) != 0)
 			return -1;
 	}
+	io_input(io, &unread);
 	*why = "an answer of more than one line";
-	return len == 1 ? 0 : -1;
+	return len == 1 && unread == 0 ? 0 : -1;
 }
 
 static int

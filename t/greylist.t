@@ -227,6 +227,22 @@ END
 		    'the log says why';
 		is count_log($server, qr/store=redis: answers again/), 1,
 		    'one line when it is back';
+
+		# Full: no new keys, and nothing is evicted.
+		run_command('redis-cli', '-p', $redis->{port}, 'config',
+		    'set', 'maxmemory', '1');
+		like attempt($server, "u$_\@example.test"), qr/^250 /,
+		    'mail flows past a full one' for 1 .. 5;
+		run_command('redis-cli', '-p', $redis->{port}, 'config',
+		    'set', 'maxmemory', '0');
+		wait_for('greylisting again', sub {
+			return attempt($server, 'r' . int(rand 1e9) .
+			    '@example.test') =~ /^451 /;
+		});
+		like $server->log, qr/store=redis: no answer.*OOM/,
+		    'the log says why';
+		is count_log($server, qr/store=redis: no answer/), 2,
+		    'once for each outage';
 		is $server->stop, 0, 'ends';
 	};
 }

@@ -306,7 +306,8 @@ trouble(void)
 {
 	static const char *const cases[][2] = {
 		{ CLOSE, NULL }, { "450 no\n\n", NULL }, { "\n\n", NULL },
-		{ "action=DEFER 4.7.1 x\nmore\n\n", NULL }, { NULL, NULL },
+		{ "action=DEFER 4.7.1 x\nmore\n\n", NULL },
+		{ "action=DUNNO\n\naction=DUNNO\n\n", NULL }, { NULL, NULL },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
