@@ -151,11 +151,12 @@ static void
 check_listeners(const struct conf *conf, struct buf *errors)
 {
 	const struct top_options *top = conf_get(conf, "");
+	const struct policy_options *policy = conf_get(conf, "policy");
 	const struct conf_section *sections;
 	size_t count;
 
 	sections = conf_sections(conf, "listener", &count);
-	if (count == 0)
+	if (count == 0 && policy->listen[0] == NULL)
 		conf_error(errors, conf, only_section(conf, ""), NULL,
 		    "no listener: add one, such as "
 		    "listener smtp { address = \":25\" }");
