@@ -113,8 +113,11 @@ serve(void *argument)
 		if (io_read_line(io, LINE_MAX_LEN, &line, &len,
 		    task_deadline(WAIT_MS)) != 1)
 			break;
-		if (strncasecmp(line, "QUIT", 4) == 0)
+		if (strncasecmp(line, "QUIT", 4) == 0) {
+			io_puts(io, "221 Bye\r\n");
+			io_flush(io, task_deadline(WAIT_MS));
 			break;
+		}
 		if (strncasecmp(line, "DATA", 4) != 0) {
 			answer(io, line);
 			continue;
