@@ -152,7 +152,8 @@ add_sanitizer_calls(scmp_filter_ctx filter)
 {
 	static const int calls[] = { SCMP_SYS(clone), SCMP_SYS(ptrace),
 		SCMP_SYS(wait4), SCMP_SYS(prctl), SCMP_SYS(open),
-		SCMP_SYS(openat), SCMP_SYS(readlink), SCMP_SYS(getdents64),
+		SCMP_SYS(openat), SCMP_SYS(readlink), SCMP_SYS(getdents),
+		SCMP_SYS(getdents64), SCMP_SYS(kill), SCMP_SYS(set_tid_address),
 		SCMP_SYS(process_vm_readv), SCMP_SYS(stat) };
 
 	return add_calls(filter, SCMP_ACT_ALLOW, calls, COUNT(calls));
@@ -183,23 +184,18 @@ filter_system_calls(unsigned promises, const char **why)
 	return fail("seccomp", why);
 }
 
-static int
-limit_descriptors(long wanted, const char **why)
+/* As many as wanted, or as the hard limit lets us have. */
+static void
+limit_descriptors(long wanted)
 {
 	struct rlimit limit;
 
-	if (wanted <= 0)
-		return 0;
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return fail("getrlimit", why);
+	if (wanted <= 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
 	limit.rlim_cur = (rlim_t)wanted;
-	if (geteuid() == 0 && limit.rlim_max < limit.rlim_cur)
-		limit.rlim_max = limit.rlim_cur;
 	if (limit.rlim_cur > limit.rlim_max)
 		limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return fail("setrlimit", why);
-	return 0;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int
@@ -235,8 +231,7 @@ int
 sandbox_enter(const struct sandbox *sandbox, const char **why)
 {
 	tzset();		/* reads /etc/localtime while it can be seen */
-	if (limit_descriptors(sandbox->descriptors, why) != 0)
-		return -1;
+	limit_descriptors(sandbox->descriptors);
 	if (geteuid() == 0 && sandbox->user != NULL &&
 	    become(sandbox->user, sandbox->root, why) != 0)
 		return -1;

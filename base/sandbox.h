@@ -19,7 +19,7 @@ struct sandbox {
 	const char *user;	/* run as; used only if we are root */
 	const char *root;	/* chroot there; used only if we are root */
 	unsigned promises;
-	long descriptors;	/* RLIMIT_NOFILE; 0: leave */
+	long descriptors;	/* at most, as the hard limit allows; 0: leave */
 };
 
 /*
