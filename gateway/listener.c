@@ -24,6 +24,7 @@
 
 #define SESSION_ARENA 1024		/* names and HELO fit */
 #define ACCEPT_PAUSE_MS 100
+#define DRAIN_GRACE_MS 2000
 #define OWN_DESCRIPTORS 32		/* the process's, beside sessions */
 
 static const struct option_row listener_rows[] = {
@@ -596,28 +597,54 @@ smtp_server_sessions(const struct smtp_server *server)
 	return server->session_count;
 }
 
+enum whom { SESSIONS_IDLE, SESSIONS_WAITING, SESSIONS_ALL };
+
 static void
-cancel_sessions(struct smtp_server *server, bool all)
+cancel_sessions(struct smtp_server *server, enum whom whom)
 {
-	for (struct smtp_session *s = server->sessions; s != NULL; s = s->next)
-		if ((all || s->waiting) && s->task != NULL)
+	for (struct smtp_session *s = server->sessions; s != NULL;
+	    s = s->next) {
+		/* Has had its say; those who kept it open expect this. */
+		bool idle = s->waiting && s->messages > 0 &&
+		    s->state == SMTP_STATE_GREETED;
+
+		if (s->task != NULL && (whom == SESSIONS_ALL || idle ||
+		    (whom == SESSIONS_WAITING && s->waiting)))
 			task_cancel(s->task);
+	}
 }
 
+/* Until no session is left: true.  False at the deadline. */
+static bool
+wait_for_sessions(struct smtp_server *server, int64_t deadline)
+{
+	while (server->session_count > 0)
+		if (task_cond_wait(&server->gone, deadline) != 0)
+			return false;
+	return true;
+}
+
+/*
+ * Who has just connected, or is between MAIL and DATA, gets a moment to go on:
+ * a reload is to be noticed by nobody.
+ */
 void
 smtp_server_drain(struct smtp_server *server, int64_t deadline)
 {
+	int64_t grace = task_deadline(DRAIN_GRACE_MS);
+
+	server->drain_until = grace < deadline ? grace : deadline;
 	server->draining = true;
 	for (size_t i = 0; i < server->accepter_count; i++)
 		task_reap(&server->accepters[i]);
 	server->accepter_count = 0;
-	cancel_sessions(server, false);
-	while (server->session_count > 0)
-		if (task_cond_wait(&server->gone, deadline) != 0)
-			break;
+	cancel_sessions(server, SESSIONS_IDLE);
+	if (wait_for_sessions(server, server->drain_until))
+		return;
+	cancel_sessions(server, SESSIONS_WAITING);
+	if (wait_for_sessions(server, deadline))
+		return;
 	/* Their waits all fail from now on, so they end without a wait. */
-	cancel_sessions(server, true);
-	while (server->session_count > 0)
-		if (task_cond_wait(&server->gone, DEADLINE_NEVER) != 0)
-			return;
+	cancel_sessions(server, SESSIONS_ALL);
+	wait_for_sessions(server, DEADLINE_NEVER);
 }

@@ -166,9 +166,9 @@ int smtp_server_serve(struct smtp_server *, const char *title, int fd,
 size_t smtp_server_sessions(const struct smtp_server *);
 
 /*
- * Accepts no more, ends idle sessions with 421, waits for messages that are
- * under way, at the deadline cuts them off; returns when all are gone.  To be
- * called in a task.
+ * Accepts no more; ends sessions with 421, those at once that are idle behind a
+ * message, others after a moment; waits for messages that are under way, at the
+ * deadline cuts them off; returns when all are gone.  To be called in a task.
  */
 void smtp_server_drain(struct smtp_server *, int64_t deadline);
 

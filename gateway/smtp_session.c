@@ -376,7 +376,8 @@ read_command(struct smtp_session *s, const char **line, size_t *len)
 	int rc;
 
 	if (!line_buffered(s)) {
-		if (s->server->draining && s->state != SMTP_STATE_BDAT) {
+		if (s->server->draining && s->state != SMTP_STATE_BDAT &&
+		    task_now() >= s->server->drain_until) {
 			smtp_session_lost(s, ECANCELED, "");
 			return false;
 		}

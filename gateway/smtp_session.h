@@ -57,6 +57,7 @@ struct smtp_server {
 	struct task **accepters;
 	size_t accepter_count;
 	bool draining;
+	int64_t drain_until;		/* commands are taken so long */
 	struct task_cond gone;		/* a session has ended */
 	struct buf scratch;		/* never in use across a wait */
 	smtp_trace_f *trace;

@@ -249,7 +249,10 @@ long_replies(void)
 	talk_run(long_replies_run);
 }
 
-/* Idle sessions end with 421; one in DATA is let finish. */
+/*
+ * A session idle behind a message ends with 421; one in DATA is let finish, and
+ * one before its first message may send that.
+ */
 static void
 drain_server(void *argument)
 {
@@ -258,33 +261,54 @@ drain_server(void *argument)
 	smtp_server_drain(talk->server, task_deadline(5000));
 }
 
+static struct io *
+drain_begin(struct talk *talk, const char *name, size_t steps)
+{
+	static const struct talk_step begin[] = { HELLO, MAIL, RCPT, DATA };
+	struct io *io;
+
+	talk_connect(talk, STRANGER);
+	for (size_t k = 0; k < steps; k++)
+		CU_ASSERT(talk_step(talk, name, &begin[k]));
+	io = talk->io;
+	talk->io = NULL;
+	return io;
+}
+
+static void
+drain_go_on(struct talk *talk, struct io *io, const char *name,
+    const char *send, const char *want)
+{
+	talk->io = io;
+	CU_ASSERT(talk_step(talk, name, &(struct talk_step){ send, want }));
+	if (strstr(want, "EOF") != NULL)
+		talk_hang_up(talk);
+	talk->io = NULL;
+}
+
 static void
 drain_run(void)
 {
-	static const struct talk_step begin[] = { HELLO, MAIL, RCPT, DATA };
-	struct talk busy, *idle = &busy;
+	struct talk talk;
 	struct task *task;
-	struct io *busy_io;
+	struct io *busy, *idle, *fresh;
 
-	talk_begin(&busy, "", "");
-	talk_connect(&busy, STRANGER);
-	for (size_t k = 0; k < 5; k++)
-		CU_ASSERT(talk_step(&busy, "busy", &begin[k]));
-	busy_io = busy.io;
-	busy.io = NULL;
-	talk_connect(idle, FRIEND);
-	CU_ASSERT(talk_step(idle, "idle", &begin[0]));
-	CU_ASSERT(smtp_server_sessions(busy.server) == 2);
-	task = task_start("drain", drain_server, &busy);
-	CU_ASSERT(talk_step(idle, "idle",
-	    &(struct talk_step){ NULL, "421 EOF" }));
-	talk_hang_up(idle);
-	busy.io = busy_io;
-	CU_ASSERT(talk_step(&busy, "busy",
-	    &(struct talk_step){ TEXT ".\r\n", "250 421 EOF" }));
-	CU_ASSERT(busy.message_count == 1);
+	talk_begin(&talk, "", "");
+	busy = drain_begin(&talk, "busy", 5);
+	idle = drain_begin(&talk, "idle", 5);
+	fresh = drain_begin(&talk, "fresh", 3);
+	drain_go_on(&talk, idle, "idle", TEXT ".\r\n", "250");
+	CU_ASSERT(smtp_server_sessions(talk.server) == 3);
+	task = task_start("drain", drain_server, &talk);
+	drain_go_on(&talk, idle, "idle", NULL, "421 EOF");
+	drain_go_on(&talk, busy, "busy", TEXT ".\r\nQUIT\r\n",
+	    "250 221 EOF");
+	drain_go_on(&talk, fresh, "fresh", "RCPT TO:<q@ours.example>\r\n",
+	    "250");
+	drain_go_on(&talk, fresh, "fresh", "QUIT\r\n", "221 EOF");
+	CU_ASSERT(talk.message_count == 2);
 	CU_ASSERT(task_join(&task, DEADLINE_NEVER) == 0);
-	talk_end(&busy);
+	talk_end(&talk);
 }
 
 static void
