@@ -200,12 +200,23 @@ room_check(struct spool *spool)
 		spool->room = 0;
 }
 
+/*
+ * What was delivered from the current segment keeps its place on the disk until
+ * we leave it.  While we refuse mail we never fill it, so we leave it at once:
+ * it may be what the room is wanting for.
+ */
 bool
 spool_has_room(struct spool *spool, int64_t size)
 {
 	room_check(spool);
-	return spool->room > 0 &&
-	    spool->room - size >= spool->settings.minimum_free;
+	if (spool->room > 0 &&
+	    spool->room - size >= spool->settings.minimum_free)
+		return true;
+	if (spool->room < spool->settings.minimum_free &&
+	    spool->segment != NULL &&
+	    spool->segment->end > SEGMENT_HEADER_SIZE)
+		segment_leave(spool);
+	return false;
 }
 
 /* The segment to append len bytes to. */
