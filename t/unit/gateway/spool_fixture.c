@@ -116,6 +116,7 @@ open_spool(struct fixture *x, const char *writer, struct spool_tail *tail)
 {
 	struct spool_settings settings = { .directory = x->directory,
 		.writer = writer, .segment_size = x->segment_size,
+		.minimum_free = x->minimum_free,
 		.large_size = x->large_size, .tail = tail,
 		.doorbell_fd = -1 };
 	const char *why = "";

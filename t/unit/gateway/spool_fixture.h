@@ -14,7 +14,7 @@ struct fixture {
 	struct queue *queue;
 	size_t found;
 	struct queue_entry *entries[256];	/* as found */
-	int64_t segment_size, large_size;
+	int64_t segment_size, large_size, minimum_free;
 };
 
 /* Runs it as a task, in a loop of its own, with an empty spool. */

@@ -206,6 +206,31 @@ test_room(void)
 	fixture_run(room);
 }
 
+/* Without room the segment is left, for what it holds may be delivered. */
+static void
+no_room(struct fixture *x)
+{
+	uint64_t serial;
+
+	x->minimum_free = INT64_MAX / 4;
+	fixture_open_spools(x);
+	CU_ASSERT(fixture_commit(x, "a", 1, 5000) == 0);
+	serial = x->tails[0].serial;
+	CU_ASSERT(fixture_commit(x, "b", 1, 5000) == 0);
+	CU_ASSERT(x->tails[0].serial == serial);
+	CU_ASSERT(!spool_has_room(x->spool, 1000));
+	CU_ASSERT(fixture_commit(x, "c", 1, 5000) == 0);
+	CU_ASSERT(x->tails[0].serial != serial);
+	fixture_open_queue(x);
+	CU_ASSERT(x->found == 3);
+}
+
+static void
+test_no_room(void)
+{
+	fixture_run(no_room);
+}
+
 /* --- faults --- */
 
 static int failing;		/* how many calls fail yet */
@@ -435,7 +460,8 @@ test_closes(void)
 SUITE(spool, { "commits", test_commits }, { "group", test_group },
     { "segments", test_segments }, { "large", test_large },
     { "from a file", test_from_file }, { "refuses", test_refuses },
-    { "room", test_room }, { "sync fails", test_sync_fails },
+    { "room", test_room },
+    { "no room", test_no_room }, { "sync fails", test_sync_fails },
     { "first sync fails", test_first_sync_fails },
     { "cut is lost", test_cut_is_lost }, { "write fails", test_write_fails },
     { "large fails", test_large_fails }, { "closes", test_closes })
