@@ -1,6 +1,5 @@
 /*
- * The listeners of a gateway process: options, set-up, accepting, limits,
- * draining.
+ * The listeners of a gateway process: options, set-up, accepting, limits.
  */
 #define _GNU_SOURCE		/* accept4 */
 #include "gateway/listener.h"
@@ -24,7 +23,6 @@
 
 #define SESSION_ARENA 1024		/* names and HELO fit */
 #define ACCEPT_PAUSE_MS 100
-#define DRAIN_GRACE_MS 2000
 #define OWN_DESCRIPTORS 32		/* the process's, beside sessions */
 
 static const struct option_row listener_rows[] = {
@@ -479,19 +477,21 @@ smtp_server_serve(struct smtp_server *server, const char *title, int fd,
 
 /*
  * No descriptor is left: the reserve makes room to tell one client so, which
- * is better than to let it wait, and than to spin.
+ * is better than to let it wait, and than to spin.  accept() says EMFILE also
+ * when nobody waits.  0: go on; -1: wait for the next.
  */
-static void
+static int
 accept_without_descriptors(struct accepter *a)
 {
 	struct sockaddr_storage client = { .ss_family = AF_UNSPEC };
 	socklen_t len = sizeof client;
-	int fd;
+	int fd = -1, error = EMFILE;
 
 	if (a->reserve_fd >= 0) {
 		close(a->reserve_fd);
 		fd = accept4(a->fd, (struct sockaddr *)&client, &len,
 		    SOCK_NONBLOCK | SOCK_CLOEXEC);
+		error = errno;
 		if (fd >= 0)
 			turn_away(a->listener, fd,
 			    "421 4.3.2 Too many connections\r\n", &client);
@@ -499,6 +499,7 @@ accept_without_descriptors(struct accepter *a)
 	a->reserve_fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
 	if (a->reserve_fd < 0)
 		task_sleep(ACCEPT_PAUSE_MS);
+	return fd < 0 && error == EAGAIN ? -1 : 0;
 }
 
 /* One connection.  0: go on; -1: wait for the next. */
@@ -519,8 +520,7 @@ accept_one(struct accepter *a)
 		return -1;
 	case EMFILE:
 	case ENFILE:
-		accept_without_descriptors(a);
-		return 0;
+		return accept_without_descriptors(a);
 	case ENOBUFS:
 	case ENOMEM:
 		task_sleep(ACCEPT_PAUSE_MS);
@@ -595,56 +595,4 @@ size_t
 smtp_server_sessions(const struct smtp_server *server)
 {
 	return server->session_count;
-}
-
-enum whom { SESSIONS_IDLE, SESSIONS_WAITING, SESSIONS_ALL };
-
-static void
-cancel_sessions(struct smtp_server *server, enum whom whom)
-{
-	for (struct smtp_session *s = server->sessions; s != NULL;
-	    s = s->next) {
-		/* Has had its say; those who kept it open expect this. */
-		bool idle = s->waiting && s->messages > 0 &&
-		    s->state == SMTP_STATE_GREETED;
-
-		if (s->task != NULL && (whom == SESSIONS_ALL || idle ||
-		    (whom == SESSIONS_WAITING && s->waiting)))
-			task_cancel(s->task);
-	}
-}
-
-/* Until no session is left: true.  False at the deadline. */
-static bool
-wait_for_sessions(struct smtp_server *server, int64_t deadline)
-{
-	while (server->session_count > 0)
-		if (task_cond_wait(&server->gone, deadline) != 0)
-			return false;
-	return true;
-}
-
-/*
- * Who has just connected, or is between MAIL and DATA, gets a moment to go on:
- * a reload is to be noticed by nobody.
- */
-void
-smtp_server_drain(struct smtp_server *server, int64_t deadline)
-{
-	int64_t grace = task_deadline(DRAIN_GRACE_MS);
-
-	server->drain_until = grace < deadline ? grace : deadline;
-	server->draining = true;
-	for (size_t i = 0; i < server->accepter_count; i++)
-		task_reap(&server->accepters[i]);
-	server->accepter_count = 0;
-	cancel_sessions(server, SESSIONS_IDLE);
-	if (wait_for_sessions(server, server->drain_until))
-		return;
-	cancel_sessions(server, SESSIONS_WAITING);
-	if (wait_for_sessions(server, deadline))
-		return;
-	/* Their waits all fail from now on, so they end without a wait. */
-	cancel_sessions(server, SESSIONS_ALL);
-	wait_for_sessions(server, DEADLINE_NEVER);
 }
