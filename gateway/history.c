@@ -57,7 +57,7 @@ static const char *const queries[ST_COUNT] = {
 	[ST_BEGIN] = "BEGIN IMMEDIATE",
 	[ST_COMMIT] = "COMMIT",
 	[ST_FIND] = "SELECT number FROM messages WHERE id = ?1",
-	[ST_FIND_LAST] = "SELECT max(key) FROM events "
+	[ST_FIND_ENDS] = "SELECT max(key), min(key) FROM events "
 	    "WHERE key >= ?1 AND key < ?2",
 	[ST_ADD_MESSAGE] = "INSERT INTO messages "
 	    "(id, time, client, sender, recipients, outcome) "
@@ -358,28 +358,42 @@ add_message(struct history *history, const struct event *event)
 	return sqlite3_last_insert_rowid(history->db);
 }
 
+/* What keys of the message at that place are taken. */
+static void
+find_ends(struct history *history, struct history_place *place)
+{
+	sqlite3_stmt *statement = history_statement(history, ST_FIND_ENDS);
+	int64_t first = place->number << EVENT_BITS;
+
+	place->next = first + 1;
+	place->arrived = false;
+	if (statement == NULL)
+		return;
+	sqlite3_bind_int64(statement, 1, first);
+	sqlite3_bind_int64(statement, 2, first + EVENTS_MAX);
+	if (history_step(history, statement) != SQLITE_ROW)
+		return;
+	if (sqlite3_column_type(statement, 0) != SQLITE_NULL) {
+		place->next = sqlite3_column_int64(statement, 0) + 1;
+		place->arrived = sqlite3_column_int64(statement, 1) == first;
+	}
+	sqlite3_reset(statement);
+}
+
 /* Looks the message up; a place with number 0: there is none. */
 static void
 find_place(struct history *history, const char *id,
     struct history_place *place)
 {
 	sqlite3_stmt *statement = history_statement(history, ST_FIND);
-	int64_t last;
 
 	place->number = 0;
 	if (statement == NULL)
 		return;
 	bind_text(statement, 1, id);
 	place->number = history_number(history, statement, 0);
-	if (place->number == 0)
-		return;
-	place->next = place->number << EVENT_BITS;
-	if ((statement = history_statement(history, ST_FIND_LAST)) == NULL)
-		return;
-	sqlite3_bind_int64(statement, 1, place->next);
-	sqlite3_bind_int64(statement, 2, place->next + EVENTS_MAX);
-	if ((last = history_number(history, statement, -1)) != -1)
-		place->next = last + 1;
+	if (place->number != 0)
+		find_ends(history, place);
 }
 
 /* FNV-1a */
@@ -431,34 +445,48 @@ set_outcome(struct history *history, int64_t number,
 	history_step(history, statement);
 }
 
+static bool
+is_delivery(const struct event *event)
+{
+	return strcmp(event->kind, "delivery") == 0;
+}
+
+/* A place for a message that is new; NULL: failed. */
+static struct history_place *
+new_place(struct history *history, const struct event *event,
+    struct history_place *place)
+{
+	int64_t number = add_message(history, event);
+
+	if (number <= 0)
+		return NULL;
+	place->number = number;
+	place->next = (number << EVENT_BITS) + 1;
+	place->arrived = false;
+	snprintf(place->id, sizeof(place->id), "%s", event->id);
+	return place;
+}
+
 /* The message that the event belongs to, made if it is new; NULL: failed. */
 static struct history_place *
 place_of(struct history *history, const struct event *event)
 {
 	struct history_place *place =
 	    &history->places[place_index(event->id)];
-	bool is_delivery = strcmp(event->kind, "delivery") == 0;
 	struct history_place found;
 
 	if (place->number == 0 || strcmp(place->id, event->id) != 0) {
 		find_place(history, event->id, &found);
 		if (!history->in_transaction)
 			return NULL;
-		if (found.number == 0) {
-			found.number = add_message(history, event);
-			if (found.number <= 0)
-				return NULL;
-			found.next = found.number << EVENT_BITS;
-		}
-		place->number = found.number;
-		place->next = found.next;
-		snprintf(place->id, sizeof(place->id), "%s", event->id);
+		if (found.number == 0)
+			return new_place(history, event, place);
+		snprintf(found.id, sizeof(found.id), "%s", event->id);
+		*place = found;
 	}
-	if (place->next == place->number << EVENT_BITS)
-		return place;
-	if (!is_delivery && event->client[0] != '\0')
+	if (!is_delivery(event) && event->client[0] != '\0')
 		describe(history, place->number, event);
-	else if (is_delivery && tells_outcome(event))
+	else if (is_delivery(event) && tells_outcome(event))
 		set_outcome(history, place->number, event);
 	return history->in_transaction ? place : NULL;
 }
@@ -468,16 +496,22 @@ add_event(struct history *history, struct history_place *place,
     const struct event *event)
 {
 	sqlite3_stmt *statement = history_statement(history, ST_ADD_EVENT);
+	bool arrival = !is_delivery(event) && !place->arrived;
 
 	if (statement == NULL)
 		return;
-	sqlite3_bind_int64(statement, 1, place->next);
+	sqlite3_bind_int64(statement, 1, arrival ?
+	    place->number << EVENT_BITS : place->next);
 	sqlite3_bind_int64(statement, 2, event->time_ms);
 	bind_text(statement, 3, event->kind);
 	bind_text(statement, 4, event->outcome);
 	bind_text(statement, 5, event->recipients);
 	bind_text(statement, 6, event->text);
-	if (history_step(history, statement) == SQLITE_DONE)
+	if (history_step(history, statement) != SQLITE_DONE)
+		return;
+	if (arrival)
+		place->arrived = true;
+	else
 		place->next++;
 }
 

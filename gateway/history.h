@@ -61,8 +61,8 @@ enum answer history_find(struct history *, const char *id,
     history_message_f *, void *argument);
 
 /*
- * Calls f for some of the message's events, beginning with *next (0 at first),
- * in the order in which they arrived.  False: there are no more.
+ * Calls f for some of the message's events, beginning with *next (0 at first):
+ * its arrival, then what happened since.  False: there are no more.
  */
 bool history_events(struct history *, int64_t number, int64_t *next,
     history_event_f *, void *argument);

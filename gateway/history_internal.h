@@ -8,13 +8,14 @@
 
 /*
  * The events of message n have the keys n * 65536 + 0, 1, ...: they lie side
- * by side, need no index of their own, and go in one stretch.
+ * by side, need no index of their own, and go in one stretch.  0 is kept for
+ * the arrival, which the gateway may tell later than the relay a delivery.
  */
 #define EVENT_BITS 16
 #define EVENTS_MAX ((int64_t)1 << EVENT_BITS)
 
 enum history_statement {
-	ST_BEGIN, ST_COMMIT, ST_FIND, ST_FIND_LAST, ST_ADD_MESSAGE,
+	ST_BEGIN, ST_COMMIT, ST_FIND, ST_FIND_ENDS, ST_ADD_MESSAGE,
 	ST_DESCRIBE, ST_SET_OUTCOME, ST_ADD_EVENT,
 	ST_OLDEST, ST_NOT_DUE, ST_DELETE_EVENTS, ST_DELETE_MESSAGES,
 	ST_PAGES, ST_FREE_PAGES, ST_SHRINK,
@@ -27,6 +28,7 @@ struct history_place {
 	char id[HISTORY_ID_MAX + 1];
 	int64_t number;
 	int64_t next;			/* key of its next event */
+	bool arrived;			/* the first key is taken */
 };
 
 #define HISTORY_PLACES 8192

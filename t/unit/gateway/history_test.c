@@ -176,6 +176,16 @@ delivery_told_first(void)
 	CU_ASSERT_STRING_EQUAL(found.sender, "Alice@sender.test");
 	CU_ASSERT_STRING_EQUAL(found.recipients,
 	    "bob@example.test carol@example.test");
+	check_events(history, "A1", "message:accepted delivery:sent ");
+	/* Nor does the order depend on what is remembered. */
+	add(history, "B2", "delivery", "deferred", NOW);
+	history_close(&history);
+	history = open_usual();
+	add(history, "B2", "delivery", "sent", NOW);
+	add(history, "B2", "message", "accepted", NOW);
+	add(history, "B2", "message", "again", NOW);
+	check_events(history, "B2", "message:accepted delivery:deferred "
+	    "delivery:sent message:again ");
 	history_close(&history);
 	remove_directory();
 }
