@@ -195,7 +195,7 @@ print_line(struct buf *out, const char *name, const char *labels,
 
 static void
 print_sample(struct buf *out, struct sample *sample, char group[64],
-    double *sum)
+    double *sum, bool gauge)
 {
 	char value[96];
 	double count;
@@ -213,7 +213,10 @@ print_sample(struct buf *out, struct sample *sample, char group[64],
 		    sample->value, count > 0 ? *sum * 1000 / count : 0);
 		memcpy(sample->name + strlen(sample->name), "_time", 6);
 	} else {
-		strip(sample->name, "_total");
+		/* It may be named like a total. */
+		if (!strip(sample->name, "_total") && gauge &&
+		    strlen(sample->name) + 5 < sizeof(sample->name))
+			memcpy(sample->name + strlen(sample->name), "_now", 5);
 		snprintf(value, sizeof(value), "%s", sample->value);
 	}
 	print_line(out, begin_group(out, sample->name, group),
@@ -225,6 +228,7 @@ control_format_counters(struct buf *out, const char *text)
 {
 	struct sample sample;
 	char line[1200], group[64] = "";
+	bool gauge = false;
 	double sum = 0;
 
 	while (*text != '\0') {
@@ -233,8 +237,10 @@ control_format_counters(struct buf *out, const char *text)
 		if (len < sizeof(line)) {
 			memcpy(line, text, len);
 			line[len] = '\0';
-			if (parse_sample(line, &sample))
-				print_sample(out, &sample, group, &sum);
+			if (strncmp(line, "# TYPE ", 7) == 0)
+				gauge = strstr(line, " gauge") != NULL;
+			else if (parse_sample(line, &sample))
+				print_sample(out, &sample, group, &sum, gauge);
 		}
 		text += len + (text[len] == '\n');
 	}

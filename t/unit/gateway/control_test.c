@@ -179,8 +179,10 @@ counters(void)
 	    "millgate_filter_seconds_count{filter=\"spf\"} 4\n"
 	    "millgate_smtp_messages_total{result=\"accepted\"} 3\n"
 	    "millgate_smtp_rejects_total{a=\"x\",b=\"y \\\"}z\"} 2\n"
+	    "# TYPE millgate_smtp_sessions gauge\n"
 	    "millgate_smtp_sessions 7\n"
 	    "broken{a=\"\n"
+	    "# TYPE alone counter\n"
 	    "alone 1";
 	static const char want[] =
 	    "filter\n"
@@ -191,7 +193,7 @@ counters(void)
 	    "           3\n"
 	    "  rejects (x, y \"}z)                             "
 	    "           2\n"
-	    "  sessions                                       "
+	    "  sessions now                                   "
 	    "           7\n"
 	    "\nalone\n"
 	    "  alone                                          "
