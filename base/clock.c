@@ -2,11 +2,29 @@
 
 #include <time.h>
 
-int64_t
-clock_wall_ms(void)
+static int64_t
+microseconds(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t
+clock_wall_ms(void)
+{
+	return microseconds(CLOCK_REALTIME) / 1000;
+}
+
+int64_t
+clock_wall_us(void)
+{
+	return microseconds(CLOCK_REALTIME);
+}
+
+int64_t
+clock_us(void)
+{
+	return microseconds(CLOCK_MONOTONIC);
 }

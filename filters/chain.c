@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/counter.h"
 #include "base/log.h"
 #include "filters/chain_run.h"
@@ -20,15 +20,6 @@ const char *const chain_action_names[CHAIN_ACTIONS] = {
 	[ACTION_DISCARD] = "discard", [ACTION_TEMPFAIL] = "tempfail",
 	[ACTION_REJECT] = "reject", [ACTION_DISCONNECT] = "disconnect",
 };
-
-int64_t
-chain_clock_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static bool
 is_final(struct verdict v)
@@ -289,9 +280,9 @@ chain_mail(struct chain *chain, struct mail *mail)
 		}
 		if (r->entry->filter->mail == NULL)
 			continue;
-		begin = chain_clock_us();
+		begin = clock_us();
 		v = r->entry->filter->mail(&r->run);
-		r->spent_us += chain_clock_us() - begin;
+		r->spent_us += clock_us() - begin;
 		v = settle(r, "mail", v);
 		if (is_final(v))
 			return conclude(chain, v);
@@ -312,9 +303,9 @@ chain_rcpt(struct chain *chain, struct recipient *recipient)
 
 		if (!is_serial(r) || r->entry->filter->rcpt == NULL)
 			continue;
-		begin = chain_clock_us();
+		begin = clock_us();
 		v = r->entry->filter->rcpt(&r->run, recipient);
-		r->spent_us += chain_clock_us() - begin;
+		r->spent_us += clock_us() - begin;
 		v = settle(r, "rcpt", v);
 		if (v.action == ACTION_DISCARD ||
 		    v.action == ACTION_DISCONNECT)
@@ -348,9 +339,9 @@ message_event(struct chain_run *r, const char *name,
 
 	if (f == NULL || !is_serial(r))
 		return VERDICT_CONTINUE;
-	begin = chain_clock_us();
+	begin = clock_us();
 	v = f(&r->run);
-	r->spent_us += chain_clock_us() - begin;
+	r->spent_us += clock_us() - begin;
 	return settle(r, name, v);
 }
 
@@ -430,9 +421,9 @@ feed(struct chain_run *r)
 		return v;
 	if ((scratch = malloc(BODY_READ_MAX)) == NULL)
 		fatal("out of memory (chain)");
-	begin = chain_clock_us();
+	begin = clock_us();
 	rc = chain_body_feed(&r->run, f->body, &offset, scratch, &v);
-	r->spent_us += chain_clock_us() - begin;
+	r->spent_us += clock_us() - begin;
 	free(scratch);
 	if (rc == -1) {
 		log_error(&r->run.mail->log, "filter=%s: cannot read the "
@@ -448,14 +439,14 @@ static struct verdict
 finish(struct chain_run *r)
 {
 	struct verdict v = feed(r);
-	int64_t begin = chain_clock_us();
+	int64_t begin = clock_us();
 
 	if (is_final(v) || !is_serial(r))
 		return v;
 	r->finished = true;
 	if (r->entry->filter->eom != NULL)
 		v = r->entry->filter->eom(&r->run);
-	r->spent_us += chain_clock_us() - begin;
+	r->spent_us += clock_us() - begin;
 	if (v.action == ACTION_CONTINUE)
 		report(r, "eom", &v);
 	return settle(r, "eom", v);

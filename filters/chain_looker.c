@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/counter.h"
 #include "base/log.h"
 #include "filters/chain_run.h"
@@ -51,13 +52,13 @@ await(struct chain *chain, const bool *condition)
 static bool
 event(struct chain_run *r, struct verdict (*f)(struct filter_run *))
 {
-	int64_t begin = chain_clock_us();
+	int64_t begin = clock_us();
 	struct verdict v;
 
 	if (f == NULL)
 		return true;
 	v = f(&r->run);
-	r->spent_us += chain_clock_us() - begin;
+	r->spent_us += clock_us() - begin;
 	return v.action == ACTION_CONTINUE;
 }
 
@@ -77,11 +78,11 @@ look_at_body(struct chain_run *r)
 		fatal("out of memory (chain)");
 	for (more = true; more;) {
 		bool last = chain->complete;
-		int64_t begin = chain_clock_us();
+		int64_t begin = clock_us();
 		int rc = chain_body_feed(&r->run, r->entry->filter->body,
 		    &offset, scratch, &v);
 
-		r->spent_us += chain_clock_us() - begin;
+		r->spent_us += clock_us() - begin;
 		if (rc == -1) {
 			log_warn(&chain->mail->log,
 			    "filter=%s: cannot read the body: %s",

@@ -50,9 +50,6 @@ struct chain {
 	struct chain_run runs[];
 };
 
-/* Microseconds of the monotonic clock. */
-int64_t chain_clock_us(void);
-
 /* A name for each action, for log and metrics. */
 extern const char *const chain_action_names[CHAIN_ACTIONS];
 

@@ -5,10 +5,10 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 
 /* 55 bits hold microseconds until the year 3111, 25 bits any process id. */
 #define ID_TIME_LETTERS 11
@@ -49,15 +49,10 @@ static int64_t
 next_microsecond(void)
 {
 	static _Atomic int64_t last;
-	struct timespec now;
-	int64_t before, next;
+	int64_t now = clock_wall_us(), before = atomic_load(&last), next;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	before = atomic_load(&last);
 	do {
-		next = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-		if (next <= before)
-			next = before + 1;
+		next = now > before ? now : before + 1;
 	} while (!atomic_compare_exchange_weak(&last, &before, next));
 	return next;
 }

@@ -7,9 +7,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 
 #define TRACE_FIRST	1024
 #define TRACE_MAX	16384
@@ -18,7 +18,7 @@
 
 struct trace {
 	struct arena *arena;
-	struct timespec begin;
+	int64_t begin_us;
 	char *text;
 	size_t len, size;
 	int cut;
@@ -75,11 +75,7 @@ escape(char *to, size_t size, const char *from)
 static double
 elapsed_ms(const struct trace *trace)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - trace->begin.tv_sec) * 1e3 +
-	    (double)(now.tv_nsec - trace->begin.tv_nsec) / 1e6;
+	return (double)(clock_us() - trace->begin_us) / 1000;
 }
 
 struct trace *
@@ -88,7 +84,7 @@ trace_new(struct arena *arena)
 	struct trace *trace = arena_alloc(arena, sizeof(*trace));
 
 	trace->arena = arena;
-	clock_gettime(CLOCK_MONOTONIC, &trace->begin);
+	trace->begin_us = clock_us();
 	return trace;
 }
 

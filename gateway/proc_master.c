@@ -22,10 +22,10 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
@@ -40,10 +40,7 @@
 int64_t
 master_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return clock_us() / 1000;
 }
 
 /* One line of the log for each line of errors. */

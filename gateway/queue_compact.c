@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/task.h"
 #include "gateway/queue_internal.h"
@@ -25,7 +26,7 @@ is_worth_it(const struct queue *q, const struct segment *s)
 
 	return s->ended && !s->locked && !s->keep && s->live > 0 &&
 	    s->live_bytes < s->size / 4 &&
-	    spool_clock_ms() - began >= q->compact_age_ms &&
+	    clock_wall_ms() - began >= q->compact_age_ms &&
 	    task_now() >= s->compact_after;
 }
 

@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "filters/trace.h"
@@ -33,15 +33,6 @@ static const struct smtp_refusal
     not_queued = { 451, "4.3.0", "Queue file write error", "queue-error" },
     cut_deferred = { 451, "4.4.0", "Next hop defers", "next-hop" },
     cut_refused = { 550, "5.0.0", "Next hop refuses", "next-hop" };
-
-static int64_t
-wall_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
 
 static void
 take_body(struct smtp_transaction *t, const char *bytes, size_t len)
@@ -78,7 +69,7 @@ add_received(struct smtp_session *s, struct mail *mail)
 	struct header *header;
 
 	buf_reset(value);
-	received_print(value, mail, wall_clock_ms());
+	received_print(value, mail, clock_wall_ms());
 	header = headers_add(&mail->headers, mail->arena, mail->headers.first,
 	    "Received", value->data, true);
 	header->hidden = true;

@@ -222,11 +222,3 @@ spool_unlink(int directory, const char *name, int fd)
 	return rc;
 }
 
-int64_t
-spool_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}

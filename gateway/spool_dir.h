@@ -47,7 +47,4 @@ int spool_file_open(int directory, const char *name, int flags);
  */
 int spool_unlink(int directory, const char *name, int fd);
 
-/* The wall clock in milliseconds. */
-int64_t spool_clock_ms(void);
-
 #endif

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/task.h"
 #include "gateway/crc32c.h"
 #include "gateway/spool_calls.h"
@@ -41,7 +42,7 @@ static uint64_t
 serial_next(const char *writer, uint64_t last)
 {
 	uint64_t name = crc32c(0, writer, strlen(writer)) & 0xfffff;
-	uint64_t now = (uint64_t)spool_clock_ms();
+	uint64_t now = (uint64_t)clock_wall_ms();
 
 	if (now <= last >> 20)
 		now = (last >> 20) + 1;

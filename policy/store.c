@@ -2,8 +2,8 @@
 #include "policy/store.h"
 
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/task.h"
@@ -109,15 +109,6 @@ store_back(struct store *store)
 	log_info(NULL, "store=%s: answers again", store->backend->name);
 }
 
-static int64_t
-now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 enum answer
 store_run(struct store *store, const struct store_step *step,
     const char *const *keys, const int64_t *arguments, int64_t *results,
@@ -128,13 +119,13 @@ store_run(struct store *store, const struct store_step *step,
 		.shift_ms = store->shift_ms,
 		.deadline = task_deadline(store->budget_ms),
 	};
-	int64_t begin = now_us();
+	int64_t begin = clock_us();
 	enum answer answer;
 
 	*why = "";
 	answer = store->backend->run(store->state, &call, results, why);
 	counter_add(store->answers[answer], 1);
-	histogram_observe(store->seconds, now_us() - begin);
+	histogram_observe(store->seconds, clock_us() - begin);
 	return answer;
 }
 
