@@ -242,6 +242,26 @@ END
 	is $gate->stop, 0, 'ends well';
 };
 
+subtest 'a reload and three sessions' => sub {
+	my $gate = start_millgate(text => <<"END");
+gateways = 1
+route "*" { via = { "discard:" } }
+END
+	my ($idle, $middle, $fresh) = map { $gate->smtp } 1 .. 3;
+
+	like $idle->deliver, qr/^250 /, 'one has sent a message';
+	$middle->command('EHLO client.test');
+	$middle->command('MAIL FROM:<a@sender.test>');
+	kill 'HUP', $gate->{pid};
+	like $idle->reply, qr/^421 4\.3\.2 /, 'and is idle: it may go';
+	like $middle->command('RCPT TO:<bob@example.test>'), qr/^250 /,
+	    'one goes on behind MAIL';
+	like $middle->command('DATA'), qr/^354 /, 'to its end';
+	like $fresh->deliver, qr/^250 /, 'one had only just connected';
+	like $middle->command(message() . '.'), qr/^250 /, 'all is taken';
+	is $gate->stop, 0, 'ends well';
+};
+
 subtest 'damaged files, and a restart with a queue' => sub {
 	my $dead = free_port();
 	my $gate = start_millgate(text => <<"END");
