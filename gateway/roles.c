@@ -91,6 +91,13 @@ policy_listens(const char *name, const char *instance)
 }
 
 static bool
+console_listens(const char *name, const char *instance)
+{
+	(void)instance;
+	return strcmp(name, "control") == 0 || strcmp(name, "metrics") == 0;
+}
+
+static bool
 never_listens(const char *name, const char *instance)
 {
 	(void)name;
@@ -99,6 +106,15 @@ never_listens(const char *name, const char *instance)
 }
 
 const struct role roles[] = {
+	{
+		.name = "console", .user = "millgate-console",
+		.root = ROOT_STATE, .alone = true, .stop_order = 3,
+		.promises = SANDBOX_ACCEPT | SANDBOX_READ | SANDBOX_WRITE,
+		.instance = one_instance,
+		.wants_listener = console_listens,
+		.prepare = console_prepare, .start = console_start,
+		.drain = console_drain,
+	},
 	{
 		.name = "policy", .user = "millgate-policy",
 		.root = ROOT_STATE, .stop_order = 2,

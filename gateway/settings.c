@@ -20,6 +20,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "filters/chain.h"
+#include "gateway/console.h"
 #include "gateway/listener.h"
 #include "gateway/master.h"
 #include "gateway/process.h"
@@ -65,6 +66,7 @@ settings_init(void)
 		add_kind(policy_kinds[i]);
 	add_kind(&route_section);
 	add_kind(&relay_section);
+	add_kind(&console_section);
 }
 
 void
@@ -124,6 +126,7 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 {
 	const struct conf_section *sections;
 	const struct policy_options *policy = conf_get(conf, "policy");
+	const struct console_options *console = conf_get(conf, "console");
 	char name[256], file[256];
 	size_t count;
 
@@ -145,6 +148,9 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 	each_address(only_section(conf, "policy"), "listen", "policy",
 	    policy->listen, f, argument);
 	own_socket(conf, "policy:own", "policy.sock", f, argument);
+	each_address(only_section(conf, "console"), "metrics", "metrics",
+	    console->metrics, f, argument);
+	own_socket(conf, "control", "control", f, argument);
 }
 
 static void

@@ -91,7 +91,8 @@ sub holds {
 			my $size = $to - $from > 1 << 22 ? 1 << 22 :
 			    $to - $from;
 			last unless sysseek $memory, $from, 0;
-			my $n = sysread $memory, my $bytes, $size;
+			my $bytes;
+			my $n = sysread $memory, $bytes, $size;
 			last unless $n;
 			return 1 if index($bytes, $part) >= 0;
 			$from += $n;
