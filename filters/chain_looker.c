@@ -134,13 +134,18 @@ chain_looker_finish(struct chain_run *r, int64_t deadline)
 {
 	if (r->task == NULL)
 		return;
-	if (task_join(&r->task, deadline) == 0)
-		return;
-	log_warn(&r->run.mail->log, "filter=%s: no result in time",
-	    r->run.name);
-	trace_add(r->run.mail->trace, r->run.name, "no result in time");
-	counter_add(r->entry->late, 1);
-	task_reap(&r->task);
+	if (task_join(&r->task, deadline) == -1) {
+		log_warn(&r->run.mail->log, "filter=%s: no result in time",
+		    r->run.name);
+		trace_add(r->run.mail->trace, r->run.name,
+		    "no result in time");
+		counter_add(r->entry->late, 1);
+		task_reap(&r->task);
+	}
+	/* Silence would be taken for "nothing there": dmarc reads this. */
+	if (!r->looked && r->run.findings == NULL)
+		finding_add(&r->run, r->entry->filter->name, "temperror",
+		    "no result in time")->report = true;
 }
 
 void

@@ -353,6 +353,30 @@ run_deadline(void *argument)
 	world_release(&w);
 }
 
+/* The client is so slow that the message's time is up within its header. */
+static void
+run_silence(void *argument)
+{
+	static const struct fake fakes[FAKES_MAX] = { { .digit = '7' },
+		{ .digit = '1' } };
+	const struct finding *f;
+	struct world w;
+
+	(void)argument;
+	world_init(&w, fakes);
+	begin_mail(&w);
+	envelope_add_recipient(&w.mail->envelope, w.mail->arena, "b@c");
+	w.mail->deadline = task_now();
+	task_sleep(1);
+	CU_ASSERT_EQUAL(end_mail(&w).action, ACTION_CONTINUE);
+	f = finding_find(w.mail, "looker", NULL);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	CU_ASSERT_STRING_EQUAL(f->result, "temperror");
+	CU_ASSERT_PTR_NULL(f->properties);
+	CU_ASSERT_TRUE(f->report);
+	world_release(&w);
+}
+
 static void
 in_a_task(task_f *f)
 {
@@ -374,6 +398,13 @@ deadline_of_lookers(void)
 	in_a_task(run_deadline);
 }
 
+static void
+silence_of_lookers(void)
+{
+	in_a_task(run_silence);
+}
+
 SUITE(chain,
     { "events and verdicts", events_and_verdicts },
-    { "deadline of lookers", deadline_of_lookers })
+    { "deadline of lookers", deadline_of_lookers },
+    { "silence of lookers", silence_of_lookers })
