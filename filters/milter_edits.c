@@ -17,6 +17,7 @@
 
 #define EDITS_MAX	20000
 #define REASON_MAX	100
+#define XTEXT_MAX	500		/* RFC 3461, 4.2 */
 #define BLOCK		4096
 
 struct edit {
@@ -342,13 +343,36 @@ bare(struct arena *arena, const char *address)
 	return address;
 }
 
+/*
+ * Whether it stays one address between <> in a command to the next hop: no
+ * control characters, and outside of quotes no blank and no bracket.
+ */
 static bool
-is_clean(const char *text)
+is_address(const char *text)
 {
-	for (; *text != '\0'; text++)
+	bool quoted = false;
+
+	for (; *text != '\0'; text++) {
 		if ((unsigned char)*text < 0x20 || *text == 0x7f)
 			return false;
-	return true;
+		if (*text == '"')
+			quoted = !quoted;
+		else if (quoted && *text == '\\' && text[1] != '\0')
+			text++;
+		else if (!quoted && strchr(" <>", *text) != NULL)
+			return false;
+	}
+	return !quoted;
+}
+
+/* RFC 3461, 4: xtext; its hexadecimal digits are the reader's to check. */
+static bool
+is_xtext(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (text[i] < 33 || text[i] > 126 || text[i] == '=')
+			return false;
+	return len > 0 && len <= XTEXT_MAX;
 }
 
 /* RFC 3461, 4.1; 0 if the value is wrong. */
@@ -401,7 +425,8 @@ rcpt_argument(struct milter_edits *edits, struct recipient *recipient,
 		recipient->notify = parse_notify(argument + 7, len - 7);
 		return recipient->notify != 0;
 	}
-	if (argument_is(argument, len, "ORCPT=")) {
+	if (argument_is(argument, len, "ORCPT=") &&
+	    is_xtext(argument + 6, len - 6)) {
 		recipient->orcpt = arena_strndup(edits->mail->arena,
 		    argument + 6, len - 6);
 		return true;
@@ -424,7 +449,8 @@ mail_argument(struct milter_edits *edits, const char *argument, size_t len)
 		envelope->ret = full ? "FULL" : "HDRS";
 		return true;
 	}
-	if (argument_is(argument, len, "ENVID=")) {
+	if (argument_is(argument, len, "ENVID=") &&
+	    is_xtext(argument + 6, len - 6)) {
 		envelope->envid = arena_strndup(edits->mail->arena,
 		    argument + 6, len - 6);
 		return true;
@@ -458,7 +484,7 @@ add_recipient(struct milter_edits *edits, const char *address,
 	struct recipient *r;
 
 	address = bare(edits->mail->arena, address);
-	if (*address == '\0' || !is_clean(address)) {
+	if (*address == '\0' || !is_address(address)) {
 		log_warn(&edits->mail->log, "filter=%s: bad recipient \"%s\": "
 		    "ignored", edits->rules->filter, address);
 		return;
@@ -476,7 +502,7 @@ change_sender(struct milter_edits *edits, const char *address,
     const char *args)
 {
 	address = bare(edits->mail->arena, address);
-	if (!is_clean(address)) {
+	if (!is_address(address)) {
 		log_warn(&edits->mail->log, "filter=%s: bad sender: ignored",
 		    edits->rules->filter);
 		return;

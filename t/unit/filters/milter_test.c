@@ -344,6 +344,15 @@ static const struct edit_case edit_cases[] = {
 	{ "P62 recipient with bad arguments", { E('2',
 	    "<c@x.net>\0NOTIFY=PERHAPS\0"), E('c', "") }, false, "", NULL,
 	    NULL, "b@example.net c@x.net", NULL, NULL },
+	{ "an argument that would be another command", { E('2',
+	    "<c@x.net>\0ORCPT=rfc822;c\r\nDATA\0"), E('e',
+	    "<s@x.net>\0ENVID=a\tb\0"), E('c', "") }, false, "", NULL,
+	    NULL, "b@example.net c@x.net", "s@x.net", NULL },
+	{ "what is no address", { E('+', "<c@x.net> NOTIFY=NEVER\0"),
+	    E('+', "<c@x.net><d@x.net>\0"), E('+', "<a b@x.net>\0"),
+	    E('+', "<\"c@x.net>\0"), E('+', "<\"c> \"@x.net>\0"),
+	    E('e', "<s@x.net> AUTH=<>\0"), E('c', "") }, false, "", NULL,
+	    NULL, "b@example.net \"c> \"@x.net", "a@example.org", NULL },
 	{ "P62 sender", { E('e', "<>\0ENVID=x RET=HDRS\0"), E('c', "") },
 	    false, "", HEADER_SAME, "hello\r\n", NULL, "", NULL },
 	{ "P63 edits, then reject", { E('h', "X\0x\0"), E('b', "new"),
@@ -391,6 +400,9 @@ run_edits(void *argument)
 		check_text(c->name, world_print_header, &w, c->header);
 		check_text(c->name, world_print_body, &w, c->body);
 		check_text(c->name, world_print_recipients, &w, c->recipients);
+		for (const struct recipient *r =
+		    w.mail->envelope.recipients; r != NULL; r = r->next)
+			CASE_ASSERT(c->name, r->orcpt == NULL);
 		if (c->sender != NULL)
 			CASE_ASSERT(c->name, strcmp(w.mail->envelope.sender,
 			    c->sender) == 0);
