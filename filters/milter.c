@@ -134,8 +134,12 @@ milter_new_host(const char *name, const char *endpoint, const char **why)
 		.protocol = MILTER_VERSION, .allow = all, .spare = 2,
 		.reuse = true,
 	};
+	struct milter *m = milter_new(name, &o, why);
 
-	return milter_new(name, &o, why);
+	/* Our own filters act on nothing but the message that they give back. */
+	if (m != NULL)
+		m->settings.idempotent = true;
+	return m;
 }
 
 /* --- no verdict --- */

@@ -26,7 +26,7 @@ struct milter_endpoint {
 	unsigned failures;		/* in a row */
 	int64_t backoff_ms;
 	int64_t open_until;		/* no attempt before */
-	bool probing;			/* half open: one attempt is under way */
+	int64_t probed_until;		/* half open: others wait so long */
 };
 
 struct milter_pool {
@@ -255,14 +255,13 @@ endpoint_worked(struct milter_endpoint *ep)
 		log_info(NULL, "milter %s works again", ep->text);
 	ep->failures = 0;
 	ep->backoff_ms = 0;
-	ep->open_until = 0;
-	ep->probing = false;
+	ep->open_until = ep->probed_until = 0;
 }
 
 static void
 endpoint_failed(struct milter_pool *pool, struct milter_endpoint *ep)
 {
-	ep->probing = false;
+	ep->probed_until = 0;
 	if (++ep->failures < BREAKER_FAILURES)
 		return;
 	ep->backoff_ms = ep->backoff_ms == 0 ? BACKOFF_FIRST_MS :
@@ -284,7 +283,7 @@ milter_pool_worked(struct milter_connection *c)
 void
 milter_pool_ended(struct milter_connection *c)
 {
-	c->endpoint->probing = false;
+	c->endpoint->probed_until = 0;
 }
 
 void
@@ -293,15 +292,20 @@ milter_pool_failed(struct milter_pool *pool, struct milter_connection *c)
 	endpoint_failed(pool, c->endpoint);
 }
 
-/* While half open, one attempt tells for all. */
+/*
+ * While half open, one attempt tells for all; but not for long, as its client
+ * may take minutes to come to the end of a message.
+ */
 static bool
-endpoint_usable(struct milter_endpoint *ep)
+endpoint_usable(const struct milter_pool *pool, struct milter_endpoint *ep)
 {
+	int64_t now = task_now();
+
 	if (ep->failures < BREAKER_FAILURES)
 		return true;
-	if (ep->probing || task_now() < ep->open_until)
+	if (now < ep->open_until || now < ep->probed_until)
 		return false;
-	ep->probing = true;
+	ep->probed_until = task_deadline(pool->settings.command_timeout_ms);
 	return true;
 }
 
@@ -412,13 +416,13 @@ connect_any(struct milter_pool *pool, struct milter_error *error)
 	for (size_t i = 0; i < pool->endpoint_count && !pool->freed; i++) {
 		struct milter_endpoint *ep = &pool->endpoints[i];
 
-		if (!endpoint_usable(ep))
+		if (!endpoint_usable(pool, ep))
 			continue;
 		error->held_off = false;
 		if ((c = connect_to(pool, ep, error)) != NULL)
 			return c;
 		if (error->cancelled) {
-			ep->probing = false;
+			ep->probed_until = 0;
 			return NULL;
 		}
 		log_warn(NULL, "filter=%s endpoint=%s stage=connect: %s",

@@ -352,6 +352,30 @@ drop(struct milter_session *s, bool polite)
 	forget_wire(s);
 }
 
+/*
+ * The last recipient is the one that SMTP asks about; those before it were told
+ * to a connection that was lost.  A milter that refuses one of them now would
+ * refuse another than the one that hears of it.
+ */
+static enum milter_outcome
+tell_rcpts(struct milter_session *s, enum point point, struct verdict *verdict)
+{
+	enum milter_outcome outcome = MILTER_GOES_ON;
+	bool asked;
+
+	while (outcome == MILTER_GOES_ON && s->knows_rcpts < s->rcpt_count) {
+		asked = point == POINT_RCPT &&
+		    s->knows_rcpts == s->rcpt_count - 1;
+		outcome = tell_rcpt(s, &s->rcpts[s->knows_rcpts], verdict);
+		if (outcome == MILTER_DECIDED && !asked &&
+		    (verdict->action == ACTION_REJECT ||
+		    verdict->action == ACTION_TEMPFAIL))
+			return milter_wire_fail(s, "refuses a recipient that "
+			    "it had accepted");
+	}
+	return outcome;
+}
+
 /* Makes the milter know all up to that point. */
 static enum milter_outcome
 catch_up(struct milter_session *s, enum point point, struct verdict *verdict)
@@ -369,9 +393,8 @@ catch_up(struct milter_session *s, enum point point, struct verdict *verdict)
 		outcome = tell_helo(s, verdict);
 	if (outcome == MILTER_GOES_ON && point >= POINT_MAIL && !s->knows_mail)
 		outcome = tell_mail(s, verdict);
-	while (outcome == MILTER_GOES_ON && point >= POINT_RCPT &&
-	    s->knows_rcpts < s->rcpt_count)
-		outcome = tell_rcpt(s, &s->rcpts[s->knows_rcpts], verdict);
+	if (outcome == MILTER_GOES_ON && point >= POINT_RCPT)
+		outcome = tell_rcpts(s, point, verdict);
 	if (outcome == MILTER_GOES_ON && point >= POINT_DATA && !s->knows_data)
 		outcome = tell_data(s, verdict);
 	return outcome;
@@ -595,15 +618,16 @@ milter_session_eom(struct milter_session *s, struct verdict *verdict,
 
 	if (limit > s->mail->deadline)
 		limit = s->mail->deadline;
-	*half_done = false;
 	for (int try = 0; try < 2; try++) {
+		*half_done = false;
 		outcome = catch_up(s, POINT_DATA, verdict);
 		if (outcome == MILTER_GOES_ON)
 			outcome = milter_content(s, limit, verdict, half_done);
 		if (outcome != MILTER_FAILED)
 			break;
-		/* The end of a message must not be told twice. */
-		if (s->c == NULL || s->sent_eob || !s->error.lost)
+		/* Others may have acted on the end: it's not told twice. */
+		if (s->c == NULL || !s->error.lost ||
+		    (s->sent_eob && !s->settings->idempotent))
 			break;
 		if (try == 0)
 			give_up(s, false);

@@ -18,6 +18,7 @@ struct milter_session_settings {
 	int64_t command_timeout_ms, content_timeout_ms, total_timeout_ms;
 	uint32_t allowed;		/* enum milter_action_bits */
 	bool reuse;			/* QUIT_NC works there */
+	bool idempotent;		/* a message may be told twice */
 };
 
 enum milter_outcome {

@@ -5,6 +5,8 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "filters/chain_run.h"
+#include "filters/milter.h"
 #include "filters/milter_codec.h"
 #include "t/unit/filters/milter_peer.h"
 #include "t/unit/filters/milter_world.h"
@@ -338,6 +340,39 @@ spare(void)
 	world_task(run_spare, NULL);
 }
 
+/* A host of ours that dies at the end of a message is told once more. */
+static void
+run_host(void *argument)
+{
+	static const struct peer_script dying = { .replies = {
+	    { 'E', 1, 0, "", 0, PEER_NOTHING | PEER_CLOSE | PEER_ONCE } } };
+	const char *why = NULL;
+	struct verdict v;
+	struct world w;
+	void *own;
+
+	(void)argument;
+	peer_begin(&dying);
+	world_init(&w, "", NULL);
+	own = milter_new_host("m", "unix:/m", &why);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(own);
+	w.plan->entries[0].instance = own;
+	chain_free(&w.chain);
+	w.chain = chain_new(w.plan, &w.session);
+	v = world_play_all(&w, "CHMRDE");
+	CU_ASSERT_EQUAL(v.action, ACTION_CONTINUE);
+	world_release(&w);
+	filter_milter.release(own);
+	task_sleep(1);
+	peer_end();
+}
+
+static void
+host(void)
+{
+	world_task(run_host, NULL);
+}
+
 /* P76, P59: the same milter twice; the second sees the first one's edits. */
 static void
 run_twice(void *argument)
@@ -381,4 +416,5 @@ SUITE(milter_content,
     { "timers", timers },
     { "fail-over and breaker", breaker },
     { "spare connections", spare },
+    { "a host that dies", host },
     { "the same milter twice", twice })

@@ -106,7 +106,8 @@ reply(struct peer *p, char code, struct buf *out)
 		const struct peer_reply *r = &script->replies[i];
 
 		if (r->on != code || (r->nth != 0 && r->nth != nth) ||
-		    ((r->flags & PEER_ONCE) && p->connection > 1))
+		    ((r->flags & PEER_ONCE) && p->connection > 1) ||
+		    ((r->flags & PEER_LATER) && p->connection == 1))
 			continue;
 		scripted = true;
 		flags |= r->flags;

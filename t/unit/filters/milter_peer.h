@@ -16,7 +16,8 @@ enum peer_flag {
 	PEER_CLOSE = 1,			/* hang up behind it */
 	PEER_NOTHING = 2,		/* send nothing at all */
 	PEER_RAW = 4,			/* the payload is all */
-	PEER_ONCE = 8			/* on the first connection only */
+	PEER_ONCE = 8,			/* on the first connection only */
+	PEER_LATER = 16			/* on all but the first */
 };
 
 /* One of the replies to the nth (0: each) command of that code. */

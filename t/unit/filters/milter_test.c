@@ -164,6 +164,10 @@ static const struct conversation conversations[] = {
 	{ "P69 lost at rcpt: told again", { .replies = { F('R', 1, 0, "",
 	    PEER_NOTHING | PEER_CLOSE | PEER_ONCE) } }, "", "CHMRDE",
 	    ACTION_CONTINUE, 0, "|OCHMR|OCHMRTLLLLNBEQ" },
+	{ "P69 told again, it refuses one that it had accepted",
+	    { .replies = { F('R', 2, 0, "", PEER_NOTHING | PEER_CLOSE |
+	    PEER_ONCE), F('R', 1, 'r', "", PEER_LATER) } }, "", "CHMRr",
+	    ACTION_TEMPFAIL, 451, "|OCHMRR|OCHMR" },
 	{ "P69 lost in the body: told again", { .replies = { F('B', 1, 0, "",
 	    PEER_NOTHING | PEER_CLOSE | PEER_ONCE) } }, "", "CHMRrDE",
 	    ACTION_CONTINUE, 0, "|OCHMRRTLLLLNB|OCHMRRTLLLLNBEQ" },
