@@ -340,6 +340,91 @@ spare(void)
 	world_task(run_spare, NULL);
 }
 
+/* P16: it hangs up while it is written to, twice. */
+static void
+run_broken_pipe(void *argument)
+{
+	static const struct peer_script script = { .protocol = 0xc0080,
+	    .replies = { { 'B', 1, 0, "", 0, PEER_NOTHING | PEER_CLOSE } } };
+	static char bytes[2000000];
+	struct verdict v;
+	struct world w;
+
+	(void)argument;
+	peer_begin(&script);
+	world_init(&w, "", NULL);
+	w.body = bytes;
+	w.body_len = sizeof(bytes);
+	v = world_play_all(&w, "CHMRDE");
+	CU_ASSERT_EQUAL(v.action, ACTION_TEMPFAIL);
+	CU_ASSERT_EQUAL(peer_log.connections, 2);
+	world_release(&w);
+	task_sleep(1);
+	peer_end();
+}
+
+static void
+broken_pipe(void)
+{
+	world_task(run_broken_pipe, NULL);
+}
+
+#define PARALLEL 300
+
+struct parallel {
+	const struct world *base;
+	unsigned passed;
+};
+
+static void
+run_one(void *argument)
+{
+	struct parallel *all = argument;
+	struct world w = *all->base;
+
+	w.session.arena = arena_new(0);
+	w.chain = chain_new(w.plan, &w.session);
+	w.mail = NULL;
+	all->passed += world_play_all(&w, "CHMRDEMRDE").action ==
+	    ACTION_CONTINUE && w.mail->headers.count == 6;
+	chain_free(&w.chain);
+	mail_free(&w.mail);
+	arena_free(&w.session.arena);
+}
+
+/* P74: many sessions at a time, each with its own answers. */
+static void
+run_parallel(void *argument)
+{
+	static const struct peer_script script = { .replies = {
+	    { 'E', 0, 'h', BYTES("X\0x\0"), 0 },
+	    { 'E', 0, 'c', "", 0, 0 } } };
+	struct task *tasks[PARALLEL];
+	struct parallel all = { 0 };
+	struct world w;
+
+	(void)argument;
+	peer_begin(&script);
+	world_init(&w, "command_timeout = 20s\n content_timeout = 20s\n"
+	    "total_timeout = 20s\n spare = 4", NULL);
+	all.base = &w;
+	for (size_t i = 0; i < PARALLEL; i++)
+		tasks[i] = task_start("session", run_one, &all);
+	for (size_t i = 0; i < PARALLEL; i++)
+		task_join(&tasks[i], DEADLINE_NEVER);
+	CU_ASSERT_EQUAL(all.passed, PARALLEL);
+	CU_ASSERT_TRUE(peer_log.connections >= PARALLEL);
+	world_release(&w);
+	task_sleep(1);
+	peer_end();
+}
+
+static void
+parallel(void)
+{
+	world_task(run_parallel, NULL);
+}
+
 /* A host of ours that dies at the end of a message is told once more. */
 static void
 run_host(void *argument)
@@ -416,5 +501,7 @@ SUITE(milter_content,
     { "timers", timers },
     { "fail-over and breaker", breaker },
     { "spare connections", spare },
+    { "a broken pipe", broken_pipe },
+    { "many sessions", parallel },
     { "a host that dies", host },
     { "the same milter twice", twice })

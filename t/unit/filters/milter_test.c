@@ -33,6 +33,11 @@ static const struct conversation conversations[] = {
 	    "|OCHMRAQ" },
 	{ "P32 reset after data, next message", { 0 }, "", "CHMRDXMR",
 	    ACTION_CONTINUE, 0, "|OCHMRTAMRAQ" },
+	{ "P34 client lost within its data", { 0 }, "", "CHMRDX",
+	    ACTION_CONTINUE, 0, "|OCHMRTAQ" },
+	{ "P28 all recipients refused: abort, no data", { .replies = {
+	    R('R', 0, 'r', "") } }, "", "CHMRrXMX", ACTION_CONTINUE, 0,
+	    "|OCHMRRAMAQ" },
 	{ "P33 second helo", { 0 }, "", "CHMRXH", ACTION_CONTINUE, 0,
 	    "|OCHMRAHQ" },
 
