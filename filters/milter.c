@@ -93,6 +93,8 @@ milter_new(const char *name, const struct milter_options *o,
 		.connect_timeout_ms = o->connect_timeout,
 		.command_timeout_ms = o->command_timeout,
 		.version = (uint32_t)o->protocol, .spare = (size_t)o->spare,
+		/* Rspamd sends a body in one packet. */
+		.reply_max = (size_t)o->max_body + MILTER_PAYLOAD_MAX,
 	};
 
 	m->default_action = o->default_action;
@@ -100,6 +102,7 @@ milter_new(const char *name, const struct milter_options *o,
 		.name = m->name, .command_timeout_ms = o->command_timeout,
 		.content_timeout_ms = o->content_timeout,
 		.total_timeout_ms = o->total_timeout, .reuse = o->reuse,
+		.max_body = (size_t)o->max_body,
 	};
 	if (parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
 	    (m->settings.pool = milter_pool_new(&pool, why)) == NULL) {
@@ -132,7 +135,7 @@ milter_new_host(const char *name, const char *endpoint, const char **why)
 		.command_timeout = 30000, .content_timeout = 60000,
 		.total_timeout = 120000, .default_action = DEFAULT_TEMPFAIL,
 		.protocol = MILTER_VERSION, .allow = all, .spare = 2,
-		.reuse = true,
+		.reuse = true, .max_body = INT64_C(2) << 30,
 	};
 	struct milter *m = milter_new(name, &o, why);
 

@@ -15,8 +15,9 @@
 
 #define MILTER_OPTIONS(ROW, o)						\
 	ROW(o, endpoint, strings, NULL, NULL, NULL,			\
-	    "Where the milter listens: \"unix:/path\", \"127.0.0.1:8891\" "	\
-	    "or \"inet:8891@127.0.0.1\"; the others are tried when the "	\
+	    "Where the milter listens: \"unix:/path\", "		\
+	    "\"127.0.0.1:8891\", \"host.example.org:8891\" or "		\
+	    "\"inet:8891@127.0.0.1\"; the others are tried when the "	\
 	    "first fails.")						\
 	ROW(o, connect_timeout, duration, "5s", "10ms", "5m",		\
 	    "How long connecting may take.")				\
@@ -35,6 +36,9 @@
 	    "change_body, add_recipient, delete_recipient, "		\
 	    "change_sender, quarantine", NULL, NULL,			\
 	    "What the milter may do to messages; else it's ignored.")	\
+	ROW(o, max_body, size, "100M", "1K", "2G",			\
+	    "How large a body the milter may put in place of the "	\
+	    "message's.")						\
 	ROW(o, spare, number, "2", "0", "64",				\
 	    "Connections kept ready, negotiated, for the next clients.") \
 	ROW(o, reuse, flag, "no", NULL, NULL,				\

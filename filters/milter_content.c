@@ -219,6 +219,7 @@ send_end(struct milter_session *s, int64_t limit, struct verdict *verdict,
 	const struct milter_edits_rules rules = {
 		.filter = s->settings->name,
 		.allowed = s->settings->allowed,
+		.max_body = s->settings->max_body,
 		.leading_space = bit(s, MILTER_LEADING_SPACE),
 	};
 	struct milter_edits *edits;

@@ -16,6 +16,7 @@
 #include "filters/trace.h"
 
 #define EDITS_MAX	20000
+#define BYTES_MAX	(16 << 20)	/* of them, but for the body */
 #define REASON_MAX	100
 #define XTEXT_MAX	500		/* RFC 3461, 4.2 */
 #define BLOCK		4096
@@ -38,7 +39,7 @@ struct milter_edits {
 	struct mail *mail;
 	const struct milter_edits_rules *rules;
 	struct edit *first, **last;
-	size_t count;
+	size_t count, bytes;
 	struct body *body;		/* the new one, or NULL */
 	bool body_cr;			/* its last byte was a CR, held back */
 	bool body_open;			/* its last line has no end yet */
@@ -157,6 +158,10 @@ replace_body(struct milter_edits *edits, const char *bytes, size_t len,
 {
 	if (edits->body == NULL)
 		edits->body = body_renew(edits->mail->body);
+	if (body_size(edits->body) + len > edits->rules->max_body) {
+		*why = "the new body is too long";
+		return -1;
+	}
 	if (append_body(edits, bytes, len) == 0)
 		return 0;
 	*why = strerror(errno);
@@ -176,6 +181,10 @@ milter_edits_add(struct milter_edits *edits, const struct milter_reply *reply,
 		return replace_body(edits, reply->bytes, reply->len, why);
 	if (++edits->count > EDITS_MAX) {
 		*why = "too many edits";
+		return -1;
+	}
+	if ((edits->bytes += reply->len) > BYTES_MAX) {
+		*why = "edits are too long";
 		return -1;
 	}
 	edit = arena_alloc(arena, sizeof(*edit));

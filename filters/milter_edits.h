@@ -13,6 +13,7 @@ struct milter_edits;
 struct milter_edits_rules {
 	const char *filter;		/* for the log */
 	uint32_t allowed;		/* enum milter_action_bits */
+	size_t max_body;		/* bytes of a new one */
 	bool leading_space;		/* values are exact (HDR_LEADSPC) */
 };
 

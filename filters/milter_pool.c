@@ -9,10 +9,9 @@
 
 #include "base/io.h"
 #include "base/log.h"
-#include "base/net.h"
 #include "base/task.h"
+#include "filters/milter_place.h"
 
-#define REPLY_MAX	(256 << 20)	/* rspamd sends a body in one packet */
 #define BUFFERED_MAX	8192		/* larger packets get a buffer */
 #define PIECE		65536
 #define IDLE_MAX_MS	30000		/* rspamd hangs up after 120 s */
@@ -22,7 +21,7 @@
 
 struct milter_endpoint {
 	char *text;
-	struct net_endpoint net;
+	struct milter_place place;
 	unsigned failures;		/* in a row */
 	int64_t backoff_ms;
 	int64_t open_until;		/* no attempt before */
@@ -44,53 +43,13 @@ struct milter_pool {
 
 /* --- end points --- */
 
-/* Sendmail's spelling, inet:port@host, as host:port. */
-static int
-rewrite(const char *text, char *to, size_t size, const char **why)
-{
-	const char *at, *host;
-	int n;
-
-	if (strncmp(text, "local:", 6) == 0) {
-		n = snprintf(to, size, "unix:%s", text + 6);
-	} else if (strncmp(text, "inet:", 5) == 0 ||
-	    strncmp(text, "inet6:", 6) == 0) {
-		text = strchr(text, ':') + 1;
-		if ((at = strchr(text, '@')) == NULL) {
-			*why = "inet:port@host is expected";
-			return -1;
-		}
-		host = strcmp(at + 1, "localhost") == 0 ? "127.0.0.1" : at + 1;
-		n = snprintf(to, size, strchr(host, ':') != NULL &&
-		    host[0] != '[' ? "[%s]:%.*s" : "%s:%.*s", host,
-		    (int)(at - text), text);
-	} else {
-		n = snprintf(to, size, "%s", text);
-	}
-	if (n >= 0 && (size_t)n < size)
-		return 0;
-	*why = "end point is too long";
-	return -1;
-}
-
-static int
-endpoint_init(struct milter_endpoint *ep, const char *text, const char **why)
-{
-	char standard[256];
-
-	if (rewrite(text, standard, sizeof(standard), why) == -1 ||
-	    net_endpoint_parse(standard, &ep->net, why) == -1)
-		return -1;
-	if ((ep->text = strdup(text)) == NULL)
-		fatal("out of memory (milter)");
-	return 0;
-}
-
 static void
 pool_release(struct milter_pool *pool)
 {
-	for (size_t i = 0; i < pool->endpoint_count; i++)
+	for (size_t i = 0; i < pool->endpoint_count; i++) {
+		milter_place_release(&pool->endpoints[i].place);
 		free(pool->endpoints[i].text);
+	}
 	free(pool->endpoints);
 	free(pool);
 }
@@ -112,13 +71,16 @@ milter_pool_new(const struct milter_pool_settings *settings, const char **why)
 		fatal("out of memory (milter)");
 	pool->settings = *settings;
 	for (; pool->endpoint_count < count; pool->endpoint_count++) {
-		size_t i = pool->endpoint_count;
+		const char *text = settings->endpoints[pool->endpoint_count];
+		struct milter_endpoint *ep =
+		    &pool->endpoints[pool->endpoint_count];
 
-		if (endpoint_init(&pool->endpoints[i], settings->endpoints[i],
-		    why) == 0)
-			continue;
-		pool_release(pool);
-		return NULL;
+		if (milter_place_parse(text, &ep->place, why) == -1) {
+			pool_release(pool);
+			return NULL;
+		}
+		if ((ep->text = strdup(text)) == NULL)
+			fatal("out of memory (milter)");
 	}
 	return pool;
 }
@@ -204,7 +166,7 @@ read_large(struct milter_connection *c, struct milter_packet *packet,
 			return read_failed(c, rc, error);
 		c->packet.len += n;
 	}
-	return milter_packet_parse(c->packet.data, c->packet.len, REPLY_MAX,
+	return milter_packet_parse(c->packet.data, c->packet.len, c->reply_max,
 	    packet, error->text) == 1 ? 0 : -1;
 }
 
@@ -220,7 +182,7 @@ milter_connection_read(struct milter_connection *c,
 	error->lost = error->cancelled = error->held_off = false;
 	for (;;) {
 		bytes = io_input(c->io, &len);
-		rc = milter_packet_parse(bytes, len, REPLY_MAX, packet,
+		rc = milter_packet_parse(bytes, len, c->reply_max, packet,
 		    error->text);
 		if (rc == -1)
 			return -1;
@@ -384,8 +346,8 @@ connect_to(struct milter_pool *pool, struct milter_endpoint *ep,
 	struct io *io;
 
 	error->lost = error->cancelled = false;
-	io = io_connect((struct sockaddr *)&ep->net.address, ep->net.len, NULL,
-	    0, task_deadline(pool->settings.connect_timeout_ms), &why);
+	io = milter_place_connect(&ep->place,
+	    task_deadline(pool->settings.connect_timeout_ms), &why);
 	if (io == NULL) {
 		error->cancelled = errno == ECANCELED;
 		snprintf(error->text, sizeof(error->text),
@@ -397,6 +359,7 @@ connect_to(struct milter_pool *pool, struct milter_endpoint *ep,
 		fatal("out of memory (milter)");
 	c->io = io;
 	c->endpoint = ep;
+	c->reply_max = pool->settings.reply_max;
 	if (negotiate(pool, c, error) == 0)
 		return c;
 	connection_free(&c);

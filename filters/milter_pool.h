@@ -26,6 +26,7 @@ struct milter_error {
 struct milter_connection {
 	struct io *io;
 	struct milter_endpoint *endpoint;
+	size_t reply_max;
 	struct milter_negotiation answer;
 	struct buf answer_bytes;	/* the lists in answer point into it */
 	struct buf packet;		/* a large one */
@@ -39,6 +40,7 @@ struct milter_pool_settings {
 	int64_t connect_timeout_ms, command_timeout_ms;
 	uint32_t version;
 	size_t spare;			/* connections kept ready */
+	size_t reply_max;		/* bytes of a packet */
 };
 
 /* NULL: *why names the end point that is wrong. */

@@ -16,6 +16,7 @@ struct milter_session_settings {
 	const char *name;
 	struct milter_pool *pool;
 	int64_t command_timeout_ms, content_timeout_ms, total_timeout_ms;
+	size_t max_body;		/* that it may put in place */
 	uint32_t allowed;		/* enum milter_action_bits */
 	bool reuse;			/* QUIT_NC works there */
 	bool idempotent;		/* a message may be told twice */

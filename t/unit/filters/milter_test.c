@@ -24,6 +24,10 @@ struct conversation {
 #define F(on, nth, code, payload, flags) \
 	{ on, nth, code, BYTES(payload), flags }
 
+#define TEXT64 "0123456789abcdefghijklmnopqrstuvwxyz" \
+	"0123456789abcdefghijklmn\r\n\r\n"
+#define TEXT512 TEXT64 TEXT64 TEXT64 TEXT64 TEXT64 TEXT64 TEXT64 TEXT64
+
 static const struct conversation conversations[] = {
 	{ "a whole message", { 0 }, "", "CHMRDE", ACTION_CONTINUE, 0,
 	    "|OCHMRTLLLLNBEQ" },
@@ -193,6 +197,12 @@ static const struct conversation conversations[] = {
 	{ "P13 default accept, half a body", { .replies = { F('E', 0, 'b',
 	    "new", PEER_CLOSE) } }, "default_action = accept", "CHMRDE",
 	    ACTION_TEMPFAIL, 451, NULL },
+	{ "P56 body beyond the limit", { .replies = { R('E', 0, 'b', TEXT512),
+	    R('E', 0, 'b', TEXT512 "x"), R('E', 0, 'c', "") } },
+	    "max_body = 1K", "CHMRDE", ACTION_TEMPFAIL, 451, NULL },
+	{ "P56 body at the limit", { .replies = { R('E', 0, 'b', TEXT512),
+	    R('E', 0, 'b', TEXT512), R('E', 0, 'c', "") } },
+	    "max_body = 1K", "CHMRDE", ACTION_CONTINUE, 0, NULL },
 	{ "P35 failure at connect doesn't hold for the session", {
 	    .replies = { F('C', 0, 'Z', "", PEER_ONCE) } }, "", "CHMRDE",
 	    ACTION_CONTINUE, 0, "|OC|OCHMRTLLLLNBEQ" },
