@@ -140,13 +140,17 @@ read_words(struct parser *p, struct words *words)
 			p->at++;
 			continue;
 		}
-		if (c != '"' && !is_atext(c))
+		if (c != '"' && !is_atext(c) && c != '[' && c != ']')
 			break;
 		if (!after_dot)
 			words->is_local = false;
 		after_dot = false;
 		words->count++;
-		if (c != '"')
+		if (c == '[' || c == ']') {
+			/* In names only, but there they are in use. */
+			words->is_local = false;
+			p->at++;
+		} else if (c != '"')
 			skip_atom(p);
 		else if (!skip_quoted(p))
 			return false;
@@ -229,7 +233,13 @@ read_member(struct parser *p, bool *in_group)
 		if (words.count == 0 || !words.is_local)
 			return fail(p, "bad local part");
 		p->at++;
-		return read_domain(p);
+		/* Many put the address in front of the address, too. */
+		if (!read_domain(p))
+			return false;
+		if (peek(p) != '<')
+			return true;
+		p->at++;
+		return read_angle(p);
 	case '<':
 		p->at++;
 		return read_angle(p);

@@ -90,7 +90,16 @@ static const struct from_case {
 	{ "control", VALUE(" a@x.test\001"), NULL, "x.test" },
 	{ "semicolon", VALUE(" a@x.test; b@bank.test"), NULL, "bank.test" },
 	{ "words before the sign", VALUE(" a b@x.test"), NULL, "x.test" },
-	{ "bracket in the name", VALUE(" [Ann] <a@x.test>"), NULL, "x.test" },
+	{ "bracket in the name", VALUE(" [Ann] <a@x.test>"), "x.test", NULL },
+	{ "bracket in the local part", VALUE(" <a]@x.test>"), NULL, "x.test" },
+	{ "brackets before the sign", VALUE(" [a]@x.test"), NULL, "x.test" },
+	{ "address twice", VALUE(" a@x.test <a@X.test>"), "x.test", NULL },
+	{ "address thrice", VALUE(" a@x.test a@x.test <a@x.test>"), NULL,
+	    "x.test" },
+	{ "address twice and text", VALUE(" a@x.test b <a@x.test>"), NULL,
+	    "x.test" },
+	{ "address twice, third", VALUE(" a@x.test <a@x.test> <b@bank.test>"),
+	    NULL, "bank.test" },
 };
 
 static bool
