@@ -27,6 +27,9 @@
 	ROW(o, temperror, choice, "defer", "defer|accept", NULL,	\
 	    "When DNS failed for an aligned domain under p=reject or "	\
 	    "p=quarantine: 451, or let pass.")				\
+	ROW(o, no_author, choice, "reject", "reject|accept", NULL,	\
+	    "What becomes of mail whose From field names no domain at "	\
+	    "all (RFC 5322 demands one), so that no policy applies.")	\
 	ROW(o, discovery, choice, "treewalk", "treewalk|psl", NULL,	\
 	    "Find organizational domains by RFC 9989's walk or by the "	\
 	    "Public Suffix List (RFC 7489).")				\
@@ -42,6 +45,7 @@ struct dmarc_options { DMARC_OPTIONS(OPTION_FIELD, dmarc_options) };
 
 enum quarantine { QUARANTINE_HOLD, QUARANTINE_MARK };
 enum temperror { TEMPERROR_DEFER, TEMPERROR_ACCEPT };
+enum no_author { NO_AUTHOR_REJECT, NO_AUTHOR_ACCEPT };
 enum discovery { DISCOVERY_TREEWALK, DISCOVERY_PSL };
 
 static const struct option_row dmarc_rows[] = {
@@ -291,6 +295,22 @@ check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
 }
 
 /*
+ * What an author's domain cannot be read from may still show one: some readers
+ * decode an encoded word that holds an address.
+ */
+static struct verdict
+no_author(const struct filter_run *run)
+{
+	const struct instance *instance = run->instance;
+
+	if (instance->options->no_author == NO_AUTHOR_ACCEPT)
+		return VERDICT_CONTINUE;
+	return (struct verdict){ .action = ACTION_REJECT, .code = 550,
+		.enhanced = "5.7.1", .reason = "dmarc-from",
+		.text = "The From field names no domain" };
+}
+
+/*
  * RFC 9989, 5.3.1: a From field that may mean several authors gets the
  * strictest policy of all of them, whatever was authenticated.
  */
@@ -314,6 +334,8 @@ check_malformed(struct filter_run *run, const struct dmarc_lookup *lookup,
 		return (struct verdict){ .action = ACTION_REJECT, .code = 550,
 			.enhanced = "5.7.1", .reason = "dmarc-from",
 			.text = "The From field names too many domains" };
+	if (from->count == 0)
+		return no_author(run);
 	if (strictest.found != DMARC_FOUND)
 		return VERDICT_CONTINUE;
 	report_policy(run, finding, &strictest, strictest.action);

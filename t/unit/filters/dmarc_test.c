@@ -180,9 +180,11 @@ static const struct dmarc_case {
 	{ "address as name", "From: a@bank.test <a@no.such>\r\n",
 	    SPF("no.such"), "permerror", "reject", ACTION_REJECT, false },
 	{ "no From", "Subject: x\r\n", SPF("bank.test"), "permerror", NULL,
-	    ACTION_CONTINUE, false },
+	    ACTION_REJECT, false },
 	{ "empty From", "From: <>\r\n", SPF("bank.test"), "permerror", NULL,
-	    ACTION_CONTINUE, false },
+	    ACTION_REJECT, false },
+	{ "an encoded address", "From: =?utf-8?q?ceo=40bank.test?=\r\n",
+	    SPF("evil.test"), "permerror", NULL, ACTION_REJECT, false },
 	{ "a name in quotes", "From: \"a@bank.test\" <a@none.test>\r\n",
 	    SPF("none.test"), "pass", "none", ACTION_CONTINUE, false },
 };
@@ -330,6 +332,9 @@ options(void)
 	CU_ASSERT(once("From: a@bank.test\r\n", &nothing, &hold).action ==
 	    ACTION_CONTINUE);
 	CU_ASSERT(!hold);
+	*(int *)option("no_author") = 1;
+	CU_ASSERT(once("Subject: x\r\n", &nothing, &hold).action ==
+	    ACTION_CONTINUE);
 	*(int *)option("temperror") = 1;
 	CU_ASSERT(once("From: a@bank.test\r\n", &temperror, &hold).action ==
 	    ACTION_CONTINUE);
