@@ -39,7 +39,7 @@ policy_start(struct process *process, const char **why)
 
 	snprintf(path, sizeof(path), "%s/policy/store.db",
 	    process_state_directory(process));
-	state.store = store_open(conf_get(process->conf, "store"), path, why);
+	state.store = store_open(process->conf, path, why);
 	if (state.store == NULL)
 		return -1;
 	state.server = policy_server_new(process->conf, state.store);

@@ -57,7 +57,18 @@ gateway_may_see(const struct conf_section *section, const char *option,
 {
 	(void)option;
 	(void)instance;
-	return strcmp(section->kind->name, "dkim_sign") != 0;
+	return strcmp(section->kind->name, "dkim_sign") != 0 &&
+	    strcmp(section->kind->name, "store") != 0;
+}
+
+/* The store's password. */
+static bool
+policy_may_see(const struct conf_section *section, const char *option,
+    void *instance)
+{
+	(void)option;
+	(void)instance;
+	return strcmp(section->kind->name, "store") == 0;
 }
 
 /* A host sees the files of its own section, and no others. */
@@ -121,6 +132,7 @@ const struct role roles[] = {
 		.promises = SANDBOX_ACCEPT | SANDBOX_CONNECT | SANDBOX_READ |
 		    SANDBOX_WRITE,
 		.instance = one_instance,
+		.may_see = policy_may_see,
 		.wants_listener = policy_listens,
 		.prepare = policy_prepare, .start = policy_start,
 		.drain = policy_drain,

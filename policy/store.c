@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/task.h"
@@ -46,14 +47,15 @@ static const struct counter_row counters[] = {
 };
 
 struct store *
-store_open(const struct store_options *options, const char *path,
-    const char **why)
+store_open(const struct conf *conf, const char *path, const char **why)
 {
 	static const char *const labels[] = {
 		[ANSWER_NO] = "answer=\"no\"",
 		[ANSWER_YES] = "answer=\"yes\"",
 		[ANSWER_UNKNOWN] = "answer=\"unknown\"",
 	};
+	const struct store_options *options = conf_get(conf,
+	    store_section.name);
 	struct store *store;
 
 	if ((store = calloc(1, sizeof(*store))) == NULL)
@@ -67,7 +69,7 @@ store_open(const struct store_options *options, const char *path,
 	counter_add(store->reachable, 1);
 	store->budget_ms = options->budget;
 	store->backend = backends[options->type];
-	store->state = store->backend->open(store, options, path, why);
+	store->state = store->backend->open(store, conf, path, why);
 	if (store->state == NULL)
 		store_close(&store);
 	return store;

@@ -16,6 +16,7 @@
 #include "base/answer.h"
 #include "base/option.h"
 
+struct conf;
 struct store;
 struct store_records;
 
@@ -30,8 +31,9 @@ enum store_type { STORE_TYPE_SQLITE, STORE_TYPE_REDIS };
 	    "\"192.0.2.1:6379\", \"unix:/path\".")			\
 	ROW(o, user, string, NULL, NULL, NULL,				\
 	    "Redis: user of the access list.")				\
-	ROW(o, password, string, NULL, NULL, NULL,			\
-	    "Redis: password.")						\
+	ROW(o, password, file, NULL, NULL, NULL,			\
+	    "Redis: a file that holds the password; only the policy "	\
+	    "process gets to see it.")					\
 	ROW(o, database, number, "0", "0", "100000",			\
 	    "Redis: number of the database.")				\
 	ROW(o, budget, duration, "20ms", "1ms", "10s",			\
@@ -74,11 +76,12 @@ void store_put(struct store_records *, const char *key,
     const int64_t values[STORE_VALUES], int64_t expires_ms);
 
 /*
- * Opens the store; path is SQLite's file.  It need not be reachable now: then
- * calls answer UNKNOWN, and the log says so.  NULL: *why (an address that is
- * none).  To be called in a task or before the loop.
+ * Opens the store of the configuration; path is SQLite's file.  It need not be
+ * reachable now: then calls answer UNKNOWN, and the log says so.  NULL: *why
+ * (an address that is none, no password).  To be called in a task or before the
+ * loop.
  */
-struct store *store_open(const struct store_options *, const char *path,
+struct store *store_open(const struct conf *, const char *path,
     const char **why);
 
 /* No call may be under way.  In a task; NULL is fine. */

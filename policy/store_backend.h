@@ -16,8 +16,8 @@ struct store_call {
 
 struct store_backend {
 	const char *name;
-	void *(*open)(struct store *, const struct store_options *,
-	    const char *path, const char **why);
+	void *(*open)(struct store *, const struct conf *, const char *path,
+	    const char **why);
 	void (*close)(void *state);
 	enum answer (*run)(void *state, const struct store_call *,
 	    int64_t *results, const char **why);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/conf.h"
 #include "base/log.h"
 #include "policy/redis.h"
 #include "policy/store_backend.h"
@@ -58,6 +59,7 @@ struct redis_store {
 	struct store *store;
 	const char *prefix;
 	char *probe_key;
+	char *password;			/* or NULL */
 	struct script scripts[SCRIPTS_MAX];
 	size_t script_count;
 	int64_t calls;
@@ -234,13 +236,41 @@ redis_store_close(void *state)
 	for (size_t i = 0; i < s->script_count; i++)
 		free(s->scripts[i].text);
 	free(s->probe_key);
+	free(s->password);
 	free(s);
 }
 
+/* The file's text without the line's end that editors put there. */
+static int
+read_password(struct redis_store *s, const struct conf *conf, const char *path,
+    const char **why)
+{
+	const char *bytes;
+	size_t len;
+
+	if (path == NULL)
+		return 0;
+	if (!conf_file(conf, path, &bytes, &len)) {
+		*why = "the password is not available in this process";
+		return -1;
+	}
+	while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
+		len--;
+	if (len == 0 || memchr(bytes, '\0', len) != NULL) {
+		*why = "the password's file is empty or holds a NUL";
+		return -1;
+	}
+	if ((s->password = strndup(bytes, len)) == NULL)
+		fatal("out of memory (redis)");
+	return 0;
+}
+
 static void *
-redis_store_open(struct store *store, const struct store_options *options,
+redis_store_open(struct store *store, const struct conf *conf,
     const char *path, const char **why)
 {
+	const struct store_options *options = conf_get(conf,
+	    store_section.name);
 	const char *prefix = options->prefix != NULL ? options->prefix : "";
 	struct buf key = BUF_INIT;
 	struct redis_store *s;
@@ -252,16 +282,17 @@ redis_store_open(struct store *store, const struct store_options *options,
 	s->store = store;
 	s->prefix = prefix;
 	s->probe_key = key.data;
-	s->redis = redis_new(&(struct redis_settings){
-	    .servers = options->server,
-	    .user = options->user,
-	    .password = options->password,
-	    .database = options->database,
-	    .probe_key = s->probe_key,
-	    .away = went_away,
-	    .back = came_back,
-	    .argument = s,
-	}, why);
+	if (read_password(s, conf, options->password, why) == 0)
+		s->redis = redis_new(&(struct redis_settings){
+		    .servers = options->server,
+		    .user = options->user,
+		    .password = s->password,
+		    .database = options->database,
+		    .probe_key = s->probe_key,
+		    .away = went_away,
+		    .back = came_back,
+		    .argument = s,
+		}, why);
 	if (s->redis != NULL)
 		return s;
 	redis_store_close(s);

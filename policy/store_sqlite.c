@@ -288,13 +288,13 @@ sqlite_run(void *state, const struct store_call *call, int64_t *results,
 }
 
 static void *
-sqlite_open(struct store *store, const struct store_options *options,
-    const char *path, const char **why)
+sqlite_open(struct store *store, const struct conf *conf, const char *path,
+    const char **why)
 {
 	struct sqlite *sqlite;
 	int rc;
 
-	(void)options;
+	(void)conf;
 	(void)why;
 	if ((sqlite = calloc(1, sizeof(*sqlite))) == NULL ||
 	    (sqlite->path = strdup(path)) == NULL ||

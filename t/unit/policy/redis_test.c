@@ -153,7 +153,7 @@ fake_open(const struct fake *fake, const char *options, struct conf **conf)
 	snprintf(text, sizeof(text), "store { type = redis "
 	    "server = { \"%s\" } %s }", server, options);
 	*conf = rig_conf(text);
-	store = store_open(conf_get(*conf, "store"), NULL, &why);
+	store = store_open(*conf, NULL, &why);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(store);
 	return store;
 }
@@ -312,12 +312,20 @@ tell(struct rig *rig)
 		.words = BUF_INIT };
 	struct task *task = fake_start(&fake);
 	struct conf *conf;
-	struct store *store = fake_open(&fake, "budget = 5s user = \"u\" "
-	    "password = \"p w\" database = 3 prefix = \"x:\"", &conf);
+	struct store *store;
+	char options[300], path[128];
 	const char *at;
 	int64_t result;
+	FILE *file;
 
-	(void)rig;
+	snprintf(path, sizeof(path), "%s/password", rig->directory);
+	file = fopen(path, "w");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+	fputs("p w\n", file);
+	fclose(file);
+	snprintf(options, sizeof(options), "budget = 5s user = \"u\" "
+	    "password = \"%s\" database = 3 prefix = \"x:\"", path);
+	store = fake_open(&fake, options, &conf);
 	CU_ASSERT(call(store, &result) == ANSWER_YES);
 	at = strstr(fake.words.data, "EVALSHA ");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(at);
@@ -328,6 +336,7 @@ tell(struct rig *rig)
 	store_close(&store);
 	conf_free(&conf);
 	fake_stop(&fake, task);
+	unlink(path);
 }
 
 static void

@@ -64,8 +64,7 @@ in_task(void *argument)
 
 	if (job->stored) {
 		snprintf(path, sizeof(path), "%s/store.db", rig->directory);
-		rig->store = store_open(conf_get(rig->conf, "store"), path,
-		    &why);
+		rig->store = store_open(rig->conf, path, &why);
 		CU_ASSERT_PTR_NOT_NULL(rig->store);
 	}
 	if (!job->stored || rig->store != NULL)

@@ -203,7 +203,7 @@ open_file(const struct rig *rig, struct conf **conf, char path[128])
 
 	snprintf(path, 128, "%s/store.db", rig->directory);
 	*conf = rig_conf("store { budget = 10ms }");
-	store = store_open(conf_get(*conf, "store"), path, &why);
+	store = store_open(*conf, path, &why);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(store);
 	return store;
 }
