@@ -15,6 +15,7 @@
 #include "base/counter.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/net.h"
 #include "base/task.h"
 #include "policy/greylist.h"
 #include "policy/memo.h"
@@ -26,6 +27,8 @@
 #define LINE_MAX_SIZE	16384
 #define ACCEPT_PAUSE_MS	100
 #define KEPT_TEXT	1024
+#define COMPLAINTS	64		/* in the log, at most so many */
+#define COMPLAINTS_MS	60000		/* in this time */
 
 struct client {
 	struct policy_server *server;
@@ -51,6 +54,7 @@ struct policy_server {
 	size_t count;
 	bool draining;
 	bool full;			/* that was logged */
+	int64_t silent_until[COMPLAINTS];	/* by a hash of the address */
 	struct task_cond gone;		/* a client is */
 	struct counter *clients, *refused, *malformed;
 	struct counter *answers[3];
@@ -231,6 +235,34 @@ send_answer(struct client *client, const struct policy_action *action)
 	return io_flush(client->io, task_deadline(ANSWER_MS));
 }
 
+/*
+ * A client that talks nonsense does so again and again: an address is named
+ * once a minute, together with those whose hash is the same.
+ */
+static void
+complain(struct policy_server *server, int fd, const char *why)
+{
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof(address);
+	char text[NET_TEXT_SIZE];
+	uint32_t hash = 2166136261;	/* FNV-1a */
+	int64_t *until;
+
+	counter_add(server->malformed, 1);
+	if (getpeername(fd, (struct sockaddr *)&address, &len) == -1)
+		address.ss_family = AF_UNSPEC;	/* it has reset it */
+	net_unmap(&address);
+	net_address_print((struct sockaddr *)&address, text);
+	for (const char *p = text; *p != '\0'; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619;
+	until = &server->silent_until[hash % COMPLAINTS];
+	if (task_now() < *until)
+		return;
+	*until = task_deadline(COMPLAINTS_MS);
+	log_warn(NULL, "policy: client=%s: closed without an answer: %s",
+	    *text != '\0' ? text : "local", why);
+}
+
 static void
 converse(void *argument)
 {
@@ -248,11 +280,8 @@ converse(void *argument)
 		if (request.text.size > KEPT_TEXT)
 			policy_request_release(&request);
 	}
-	if (why != NULL) {
-		counter_add(server->malformed, 1);
-		log_warn(NULL, "policy: connection closed without an answer: "
-		    "%s", why);
-	}
+	if (why != NULL)
+		complain(server, io_fd(client->io), why);
 	policy_request_release(&request);
 	unlink_client(server, client);
 	io_free(&client->io);

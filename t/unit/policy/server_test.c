@@ -107,6 +107,9 @@ converse(struct rig *rig)
 	CU_ASSERT_EQUAL(policy_server_clients(server), 1);
 	CU_ASSERT(rig_log_count(rig, "policy: client=unknown[192.0.2.1], "
 	    "from=<a@x>, to=<b@y>, action=defer_if_permit") > 0);
+	/* The garbage above all came from one client. */
+	CU_ASSERT_EQUAL(rig_log_count(rig,
+	    "policy: client=local: closed without an answer"), 1);
 	policy_server_drain(server, task_deadline(1000));
 	CU_ASSERT_STRING_EQUAL(hear(io, text), "(closed)");
 	io_free(&io);
