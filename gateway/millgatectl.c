@@ -1,6 +1,6 @@
 /*
  * millgatectl: asks the console of a running Millgate (control.h) and shows
- * the answer.
+ * the answer.  What concerns DKIM keys it does itself.
  */
 #include "config.h"
 
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "gateway/control.h"
+#include "gateway/dkim_command.h"
 
 static int
 usage(FILE *to, int status)
@@ -34,7 +35,8 @@ usage(FILE *to, int status)
 	    "  stats                      what was counted\n"
 	    "  status                     what runs\n"
 	    "  reload                     read the configuration again\n"
-	    "  stop                       stop Millgate\n");
+	    "  stop                       stop Millgate\n"
+	    "without a running Millgate:\n" DKIM_COMMAND_USAGE);
 	return status;
 }
 
@@ -165,6 +167,8 @@ main(int argc, char **argv)
 		}
 	if (optind == argc)
 		return usage(stderr, EX_USAGE);
+	if (strcmp(argv[optind], "dkim") == 0)
+		return dkim_command(argc - optind, argv + optind);
 	if ((len = make_request(request, argv + optind)) == -1) {
 		fprintf(stderr, "millgatectl: the command is too long\n");
 		return EX_USAGE;
