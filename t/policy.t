@@ -84,7 +84,9 @@ subtest 'conversations' => sub {
 	like ask($socket, sasl_username => 'joe'), $deferred, 'a user';
 	print $socket request(recipient => 'x@example.test'),
 	    request(protocol_state => 'MAIL');
-	like answer($socket), qr/\Aaction=DEFER_IF_PERMIT .*\n\n/,
+	my $both = answer($socket);
+	$both .= answer($socket) if (() = $both =~ /\n\n/g) < 2;
+	like $both, qr/\Aaction=DEFER_IF_PERMIT .*\n\naction=DUNNO\n\n\z/,
 	    'pipelined';
 	sleep 2.1;
 	is ask($socket), $dunno, 'who comes back passes';

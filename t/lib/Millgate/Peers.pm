@@ -194,8 +194,11 @@ sub dkim_python {
 # 2 of the protocol; t/lib/pmilter tells of the modes.
 sub start_pmilter {
 	my ($mode, $port) = @_;
-	my $pid = start_process("pmilter-$mode", [ as_nobody($^X,
-	    source_dir() . '/t/lib/pmilter', $mode, $port) ]);
+	# A checkout below a closed home directory can't be read by nobody.
+	my $script = write_file("pmilter-$mode",
+	    read_file(source_dir() . '/t/lib/pmilter'), 0644);
+	my $pid = start_process("pmilter-$mode", [ as_nobody($^X, $script,
+	    $mode, $port) ]);
 
 	wait_for_port($port);
 	return { pid => $pid, endpoint => "inet:$port\@127.0.0.1" };
