@@ -8,6 +8,7 @@
  * - it gives the l= of one signature to all that follow without l=, so those
  *   without are handed over first;
  * - it wants a CRLF at the end of the body;
+ * - it does not find every b=, and dkim_proof.c verifies such signatures;
  * - its DNS, cache and chunk interfaces are not used.
  */
 #include "filters/dkim_engine.h"
@@ -19,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "filters/dkim_proof.h"
 #include "filters/mail.h"
 
 #define PADDING 64
@@ -42,6 +44,7 @@ struct dkim_verifier {
 	DKIM_SIGINFO **infos;		/* the library's, or NULL, for each */
 	const char **keys;
 	const struct header **fields;
+	struct dkim_proof **proofs;	/* NULL where the library will do */
 	size_t count;
 	bool failed;			/* the library would not go on */
 	bool count_lines;
@@ -330,6 +333,8 @@ dkim_verifier_new(struct dkim_engine *engine, struct arena *arena,
 	verifier->keys = arena_alloc(arena, count * sizeof(*verifier->keys));
 	verifier->fields = arena_alloc(arena,
 	    count * sizeof(*verifier->fields));
+	verifier->proofs = arena_alloc(arena,
+	    count * sizeof(*verifier->proofs));
 	parse_signatures(verifier, headers);
 	if (!anything_left(verifier))
 		return verifier;
@@ -340,6 +345,10 @@ dkim_verifier_new(struct dkim_engine *engine, struct arena *arena,
 			verifier->count_lines = true;
 	if (!anything_left(verifier))
 		return verifier;
+	for (size_t i = 0; i < count; i++)
+		if (verifier->signatures[i].result == NULL)
+			verifier->proofs[i] = dkim_proof_new(arena, headers,
+			    verifier->fields[i], &verifier->signatures[i]);
 
 	verifier->handle = dkim_verify(engine->library,
 	    (u_char *)arena_strdup(arena, id), NULL, &status);
@@ -494,22 +503,53 @@ is_partial(const struct dkim_verifier *verifier,
 	return signature->length < whole;
 }
 
+/*
+ * A signature that the library could not have found good, though it is.  The
+ * library then leaves the body's hash unjudged.
+ */
+static bool
+is_proven(const struct dkim_verifier *verifier,
+    struct dkim_signature *signature, DKIM_SIGINFO *info)
+{
+	size_t i = (size_t)(signature - verifier->signatures);
+	size_t header_len, body_len;
+	void *header, *body;
+	int bits;
+
+	if (verifier->proofs[i] == NULL ||
+	    dkim_sig_geterror(info) != DKIM_SIGERROR_BADSIG ||
+	    dkim_sig_gethashes(info, &header, &header_len, &body, &body_len) !=
+	    DKIM_STAT_OK)
+		return false;
+	bits = dkim_proof_holds(verifier->proofs[i], verifier->keys[i],
+	    strlen(verifier->keys[i]), body, body_len);
+	if (bits > 0 && strcmp(signature->algorithm, "ed25519-sha256") != 0 &&
+	    bits < verifier->engine->rules.minimum_key_bits)
+		decide(signature, "policy", "key too small");
+	return bits > 0;
+}
+
 static void
 judge(const struct dkim_verifier *verifier, struct dkim_signature *signature,
     DKIM_SIGINFO *info)
 {
 	ssize_t body, canonical, limit;
 
-	if ((dkim_sig_getflags(info) & DKIM_SIGFLAG_PASSED) == 0 ||
+	if (((dkim_sig_getflags(info) & DKIM_SIGFLAG_PASSED) == 0 ||
 	    dkim_sig_getbh(info) != DKIM_SIGBH_MATCH ||
-	    dkim_sig_geterror(info) != DKIM_SIGERROR_OK) {
+	    dkim_sig_geterror(info) != DKIM_SIGERROR_OK) &&
+	    !is_proven(verifier, signature, info)) {
 		judge_error(signature, info);
 		return;
 	}
+	if (signature->result != NULL)
+		return;
 	/* Whatever the library took for the limit, it must be what l= says. */
 	if (dkim_sig_getcanonlen(verifier->handle, info, &body, &canonical,
 	    &limit) != DKIM_STAT_OK || (limit != -1) != signature->has_length)
 		decide(signature, "neutral", "could not be processed");
+	else if (limit > canonical)
+		decide(signature, "fail", "l= exceeds the body");
 	else if (is_partial(verifier, signature, info))
 		decide(signature, verifier->engine->rules.partial_body ?
 		    "pass" : "neutral", "a part of the body is not signed");
