@@ -165,18 +165,6 @@ descriptors_for_sessions(void)
 	    all - all / 4 - OWN_DESCRIPTORS : all / 4;
 }
 
-static const char *
-own_name(const struct top_options *top)
-{
-	char name[256] = "localhost";
-
-	if (top->hostname != NULL)
-		return strdup(top->hostname);
-	if (gethostname(name, sizeof name - 1) != 0 || !net_is_host_name(name))
-		strcpy(name, "localhost");
-	return strdup(name);
-}
-
 static void
 setup_counters(struct smtp_server *server)
 {
@@ -207,7 +195,7 @@ smtp_server_new(const struct conf *conf, const char *host_directory,
 	if (server == NULL)
 		fatal("out of memory");
 	server->top = conf_get(conf, "");
-	server->hostname = own_name(server->top);
+	server->hostname = server->top->hostname;
 	server->temporary = server->top->spool_directory;
 	server->spool = spool;
 	server->max_sessions = descriptors_for_sessions();
@@ -215,7 +203,7 @@ smtp_server_new(const struct conf *conf, const char *host_directory,
 	sections = conf_sections(conf, "listener", &server->listener_count);
 	server->listeners = calloc(server->listener_count + 1,
 	    sizeof *server->listeners);
-	if (server->listeners == NULL || server->hostname == NULL)
+	if (server->listeners == NULL)
 		fatal("out of memory");
 	for (size_t i = 0; i < server->listener_count; i++) {
 		server->listeners[i].server = server;
@@ -246,7 +234,6 @@ smtp_server_free(struct smtp_server **serverp)
 	}
 	free(server->listeners);
 	buf_release(&server->scratch);
-	free((char *)server->hostname);
 	free(server);
 }
 

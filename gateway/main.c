@@ -22,6 +22,7 @@
 #define LISTENERS_MAX 64
 
 enum { OPTION_ROLE = 256, OPTION_INSTANCE, OPTION_SLOT, OPTION_LISTEN,
+	OPTION_MACHINE,
 	OPTION_SAMPLE, OPTION_MDOC };
 
 static const struct option long_options[] = {
@@ -29,6 +30,7 @@ static const struct option long_options[] = {
 	{ "instance",	required_argument, NULL, OPTION_INSTANCE },
 	{ "slot",	required_argument, NULL, OPTION_SLOT },
 	{ "listen",	required_argument, NULL, OPTION_LISTEN },
+	{ "machine",	required_argument, NULL, OPTION_MACHINE },
 	{ "sample",	no_argument, NULL, OPTION_SAMPLE },
 	{ "mdoc",	no_argument, NULL, OPTION_MDOC },
 	{ "help",	no_argument, NULL, 'h' },
@@ -77,6 +79,7 @@ check(const struct arguments *arguments)
 	struct conf *conf;
 	int status = EX_CONFIG;
 
+	settings_set_machine_name(settings_machine_name());
 	conf = conf_load(arguments->path, NULL, settings_kinds,
 	    settings_kind_count, &errors);
 	if (conf != NULL && settings_check(conf, &errors) == 0)
@@ -131,6 +134,9 @@ take(struct arguments *arguments, int option)
 	case OPTION_LISTEN:
 		return add_listener(arguments, optarg) == 0 ? -1 :
 		    usage(stderr, EX_USAGE);
+	case OPTION_MACHINE:
+		settings_set_machine_name(optarg);
+		return -1;
 	case OPTION_SAMPLE:
 		conf_print_sample(stdout, settings_kinds, settings_kind_count);
 		return EXIT_SUCCESS;

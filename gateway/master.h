@@ -46,6 +46,7 @@ struct master {
 	const char *path;		/* of the configuration, or NULL */
 	const char *embedded;		/* its text if there is no path */
 	struct conf *conf;
+	const char *machine;		/* its name, for the children */
 	unsigned generation;
 	struct child children[PROCESS_SLOTS];	/* index: slot */
 	struct bound *bound;

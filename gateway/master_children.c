@@ -139,9 +139,10 @@ execute(struct master *master, const struct handover *handover)
 {
 	const struct child *child = handover->child;
 	const char *arguments[16 + 2 * 64] = { "millgate", "--role",
-		child->role->name, "--instance", child->instance, "--slot" };
+		child->role->name, "--instance", child->instance, "--machine",
+		master->machine, "--slot" };
 	char slot[16], (*texts)[160];
-	int moved[PROCESS_FD_LISTEN], safe[64], count = 0, n = 6;
+	int moved[PROCESS_FD_LISTEN], safe[64], count = 0, n = 8;
 
 	snprintf(slot, sizeof(slot), "%u", handover->slot);
 	arguments[n++] = slot;

@@ -374,6 +374,8 @@ master_run(const char *path, const char *embedded)
 
 	master.path = path;
 	master.embedded = embedded;
+	master.machine = settings_machine_name();
+	settings_set_machine_name(master.machine);
 	for (unsigned i = 0; i < PROCESS_SLOTS; i++)
 		master.children[i].link = -1;
 	if ((conf = load(&master, &errors)) == NULL) {

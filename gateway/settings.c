@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netdb.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/net.h"
 #include "filters/chain.h"
 #include "gateway/console.h"
 #include "gateway/listener.h"
@@ -28,7 +30,8 @@
 #include "gateway/route.h"
 #include "policy/policy.h"
 
-static const struct option_row top_rows[] = {
+/* Not const: the default of hostname is the machine's name. */
+static struct option_row top_rows[] = {
 	TOP_OPTIONS(OPTION_ROW, top_options)
 };
 
@@ -67,6 +70,34 @@ settings_init(void)
 	add_kind(&route_section);
 	add_kind(&relay_section);
 	add_kind(&console_section);
+}
+
+const char *
+settings_machine_name(void)
+{
+	static char name[NI_MAXHOST];
+	const struct addrinfo hints = { .ai_flags = AI_CANONNAME };
+	struct addrinfo *found;
+
+	if (gethostname(name, sizeof(name) - 1) != 0)
+		name[0] = '\0';
+	if (name[0] != '\0' && strchr(name, '.') == NULL &&
+	    getaddrinfo(name, NULL, &hints, &found) == 0) {
+		if (found->ai_canonname != NULL &&
+		    strchr(found->ai_canonname, '.') != NULL)
+			snprintf(name, sizeof(name), "%s",
+			    found->ai_canonname);
+		freeaddrinfo(found);
+	}
+	return net_is_host_name(name) ? name : "localhost";
+}
+
+void
+settings_set_machine_name(const char *name)
+{
+	for (size_t i = 0; i < OPTION_COUNT(top_rows); i++)
+		if (strcmp(top_rows[i].name, "hostname") == 0)
+			top_rows[i].fallback = name;
 }
 
 void

@@ -59,6 +59,16 @@ extern size_t settings_kind_count;
 /* Collects the kinds of the gateway, the policies and the filters; once. */
 void settings_init(void);
 
+/*
+ * The machine's full name, from the resolver if the kernel has a short one
+ * only; this may block.  The master asks before it has children, which are told
+ * the answer, so that all have the same and none of them needs /etc/hosts.
+ */
+const char *settings_machine_name(void);
+
+/* Makes it the default of hostname; name is borrowed.  Before conf_load. */
+void settings_set_machine_name(const char *name);
+
 struct conf;
 struct conf_section;
 

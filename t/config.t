@@ -56,6 +56,11 @@ for my $case (@bad) {
 	like($output, $said, "$name: what is said");
 }
 
+# Every role needs a name, given or not: the next hop hears it in EHLO.
+(my $nameless = $good) =~ s/^hostname = .*\n//m;
+like((check($nameless, '-T'))[1], qr/^hostname = [\w.-]+\t# default$/m,
+    'the machine\'s name is the default');
+
 my ($status, $output) = check($good);
 is($status, 0, 'a good one passes') or diag($output);
 
