@@ -24,6 +24,9 @@
 /* A question to see whether the relay is there. */
 #define RELAY_PING_MS 2000
 
+/* How long the children of a new configuration may take to be ready. */
+#define RELOAD_MS 7000
+
 /* A search gives up after that time, and says how far it came. */
 #define SEARCH_MS 30000
 
@@ -369,31 +372,39 @@ do_status(struct control_client *client,
 }
 
 static void
-ask_master(struct control_client *client, const char *text, const char *said)
-{
-	log_info(NULL, "operator: %s", text);
-	if (client->service->ask_master(text) != 0) {
-		control_end(client, "error", strerror(errno));
-		return;
-	}
-	control_put(client, "%s", said);
-	control_end(client, "ok", NULL);
-}
-
-static void
 do_reload(struct control_client *client,
     const struct control_request *request)
 {
+	struct buf text = BUF_INIT;
+	enum answer taken;
+
 	(void)request;
-	ask_master(client, "reload", "reloading; the log says whether the "
-	    "configuration is taken");
+	log_info(NULL, "operator: reload");
+	taken = client->service->reload(&text, task_deadline(RELOAD_MS));
+	if (text.data != NULL)
+		put_lines(client, text.data);
+	buf_release(&text);
+	if (taken == ANSWER_NO) {
+		control_end(client, "error", "the reload failed; the "
+		    "configuration before it is in use");
+		return;
+	}
+	if (taken == ANSWER_UNKNOWN)
+		control_put(client, "reloading; the log will say how it ends");
+	control_end(client, "ok", NULL);
 }
 
 static void
 do_stop(struct control_client *client, const struct control_request *request)
 {
 	(void)request;
-	ask_master(client, "stop", "stopping");
+	log_info(NULL, "operator: stop");
+	if (client->service->ask_master("stop") != 0) {
+		control_end(client, "error", strerror(errno));
+		return;
+	}
+	control_put(client, "stopping");
+	control_end(client, "ok", NULL);
 }
 
 static const struct {

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/answer.h"
+
+struct buf;
 struct control_queue;
 struct control_server;
 struct counter_block;
@@ -20,8 +23,13 @@ struct control_service {
 	struct control_queue *queue;
 	struct counter_block *const *blocks;
 	size_t block_count;
-	/* Asks the master to "reload" or "stop".  -1 with errno. */
+	/* Asks the master to "stop".  -1 with errno. */
 	int (*ask_master)(const char *);
+	/*
+	 * Has the master reload, and adds what it says to text, lines.  ANSWER
+	 * NO: refused; UNKNOWN: it has not said yet.
+	 */
+	enum answer (*reload)(struct buf *text, int64_t deadline);
 	int queue_timeout_ms;		/* of the relay; 0: the usual */
 };
 

@@ -39,22 +39,32 @@ struct bound {
 	char *name;			/* "listener:smtp" */
 	char *address;
 	int fd;
-	bool wanted;			/* by the configuration being loaded */
+	unsigned generation;		/* that it was bound for */
+	bool wanted;			/* by the newest configuration */
 };
 
 struct master {
 	const char *path;		/* of the configuration, or NULL */
 	const char *embedded;		/* its text if there is no path */
-	struct conf *conf;
 	const char *machine;		/* its name, for the children */
+	struct conf *conf;
 	unsigned generation;
+	/*
+	 * What ran before, until all children of the newest generation have
+	 * been ready; if they can't start it is taken again.  Or NULL.
+	 */
+	struct conf *previous;
+	unsigned previous_generation;
+	bool reloading;			/* the old ones serve still */
+	pid_t asker;			/* who waits for the outcome, or 0 */
 	struct child children[PROCESS_SLOTS];	/* index: slot */
 	struct bound *bound;
 	size_t bound_count;
 	int shared_fd, doorbell_fd, null_fd;
 	int events[2], queue[2];	/* [0] the console's, [1] the others' */
 	bool stopping, announced;
-	int failure;			/* exit status when a start failed */
+	bool failed;			/* the newest generation can't start */
+	char why[1024];			/* as the child said */
 };
 
 /* Runs until it is told to stop; exit status. */
@@ -72,6 +82,7 @@ int64_t master_now(void);
 void children_want(struct master *);
 /* Starts what is due.  Returns when something is due next (ms) or -1. */
 int64_t children_start(struct master *);
+struct child *child_by_pid(struct master *, pid_t);
 /* A child has ended. */
 void child_ended(struct master *, pid_t pid, int status);
 /* Asks children to end: those of older generations, or (all) of a stop order. */
@@ -80,7 +91,12 @@ void children_stop(struct master *);
 /* Kills those that did not end in time. */
 int64_t children_kill_late(struct master *);
 size_t children_alive(const struct master *);
+/* Those of the newest generation are ready, or wait for an old one to end. */
 bool children_ready(const struct master *);
+/* Each of them has been ready. */
+bool children_settled(const struct master *);
+/* Those of that generation that still serve belong to the newest from now on. */
+void children_adopt(struct master *, unsigned generation);
 
 /* --- master_listen.c --- */
 

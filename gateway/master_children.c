@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/conf.h"
@@ -25,6 +26,9 @@
 #define SHORT_LIFE_MS 1000
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_LAST_MS 5000
+
+/* A new generation whose child dies so often before it is ready won't do. */
+#define TRIES 3
 
 /* A little more than the time in which a child may finish its work. */
 #define DRAIN_MS 35000
@@ -109,14 +113,36 @@ must_wait(const struct master *master, const struct child *child)
 	return false;
 }
 
+/* Is there a configuration for it? */
+static bool
+is_current(const struct master *master, const struct child *child)
+{
+	return child->generation == master->generation ||
+	    (master->previous != NULL &&
+	    child->generation == master->previous_generation);
+}
+
+/* An old one that is started again has no use for what is new. */
+static bool
+may_have(const struct master *master, const struct child *child,
+    const struct bound *bound)
+{
+	if (!child->role->wants_listener(bound->name, child->instance))
+		return false;
+	return child->generation == master->generation ? bound->wanted :
+	    bound->generation <= child->generation;
+}
+
 static int
 make_snapshot(const struct master *master, struct child *child)
 {
+	const struct conf *conf = child->generation == master->generation ?
+	    master->conf : master->previous;
 	const char *why;
 	int fd;
 
 	fd = memfd_create("millgate.conf", MFD_CLOEXEC);
-	if (fd == -1 || conf_snapshot_write(master->conf, fd,
+	if (fd == -1 || conf_snapshot_write(conf, fd,
 	    child->role->may_see, child->instance, &why) != 0 ||
 	    lseek(fd, 0, SEEK_SET) != 0)
 		fatal("cannot hand over the configuration");
@@ -153,7 +179,7 @@ execute(struct master *master, const struct handover *handover)
 	for (size_t i = 0; i < master->bound_count && count < 64; i++) {
 		const struct bound *bound = &master->bound[i];
 
-		if (!child->role->wants_listener(bound->name, child->instance))
+		if (!may_have(master, child, bound))
 			continue;
 		safe[count] = fcntl(bound->fd, F_DUPFD_CLOEXEC, SAFE_FD);
 		snprintf(texts[count], sizeof(texts[count]), "%d=%s",
@@ -221,7 +247,13 @@ children_start(struct master *master)
 	for (unsigned i = 0; i < PROCESS_SLOTS; i++) {
 		struct child *child = &master->children[i];
 
-		if (child->state != CHILD_WAITING || must_wait(master, child))
+		if (child->state != CHILD_WAITING)
+			continue;
+		if (!is_current(master, child)) {
+			child->state = CHILD_NONE;
+			continue;
+		}
+		if (must_wait(master, child))
 			continue;
 		if (child->due_ms <= now)
 			start(master, child);
@@ -232,8 +264,8 @@ children_start(struct master *master)
 	return next;
 }
 
-static struct child *
-by_pid(struct master *master, pid_t pid)
+struct child *
+child_by_pid(struct master *master, pid_t pid)
 {
 	for (unsigned i = 0; i < PROCESS_SLOTS; i++)
 		if (master->children[i].pid == pid)
@@ -242,7 +274,8 @@ by_pid(struct master *master, pid_t pid)
 }
 
 static void
-log_end(const struct child *child, int status, int64_t wait_ms)
+log_end(struct master *master, const struct child *child, int status,
+    int64_t wait_ms)
 {
 	char how[64];
 
@@ -253,6 +286,28 @@ log_end(const struct child *child, int status, int64_t wait_ms)
 		snprintf(how, sizeof(how), "status %d", WEXITSTATUS(status));
 	log_warn(NULL, "%s[%d] ended: %s; starting it again in %lld ms",
 	    child->role->name, (int)child->pid, how, (long long)wait_ms);
+	if (master->why[0] == '\0')
+		snprintf(master->why, sizeof(master->why), "%s ended: %s",
+		    child->role->name, how);
+}
+
+/*
+ * A child of a generation that is not proven yet could not start.  What it
+ * could not do with its configuration it won't do the next time; what else
+ * kills it may pass.
+ */
+static void
+note_failure(struct master *master, const struct child *child, int status)
+{
+	bool hopeless = WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG;
+
+	if (child->state != CHILD_STARTING ||
+	    child->generation != master->generation)
+		return;
+	if (master->previous != NULL)
+		master->failed = hopeless || child->failures >= TRIES;
+	else if (!master->announced)
+		master->failed = hopeless;
 }
 
 /*
@@ -276,7 +331,7 @@ rescan(const struct master *master, const struct child *dead)
 void
 child_ended(struct master *master, pid_t pid, int status)
 {
-	struct child *child = by_pid(master, pid);
+	struct child *child = child_by_pid(master, pid);
 	bool early;
 	int64_t wait_ms = 0;
 
@@ -293,16 +348,14 @@ child_ended(struct master *master, pid_t pid, int status)
 	}
 	early = child->state == CHILD_STARTING ||
 	    master_now() - child->started_ms < SHORT_LIFE_MS;
-	if (child->state == CHILD_STARTING && !master->announced &&
-	    WIFEXITED(status))
-		master->failure = WEXITSTATUS(status);
 	child->failures = early ? child->failures + 1 : 0;
+	note_failure(master, child, status);
 	for (unsigned i = 0; i < child->failures && wait_ms < BACKOFF_LAST_MS;
 	    i++)
 		wait_ms = wait_ms == 0 ? BACKOFF_FIRST_MS : wait_ms * 2;
 	if (wait_ms > BACKOFF_LAST_MS)
 		wait_ms = BACKOFF_LAST_MS;
-	log_end(child, status, wait_ms);
+	log_end(master, child, status, wait_ms);
 	child->state = CHILD_WAITING;
 	child->pid = 0;
 	child->due_ms = master_now() + wait_ms;
@@ -350,8 +403,10 @@ children_stop(struct master *master)
 	int order = INT32_MAX;
 
 	for (unsigned i = 0; i < PROCESS_SLOTS; i++) {
-		const struct child *child = &master->children[i];
+		struct child *child = &master->children[i];
 
+		if (child->state == CHILD_WAITING)
+			child->state = CHILD_NONE;
 		if (child->state != CHILD_NONE &&
 		    child->role->stop_order < order)
 			order = child->role->stop_order;
@@ -394,7 +449,6 @@ children_alive(const struct master *master)
 	return alive;
 }
 
-/* All of the present configuration, but those that wait for an old one. */
 bool
 children_ready(const struct master *master)
 {
@@ -408,4 +462,30 @@ children_ready(const struct master *master)
 			return false;
 	}
 	return true;
+}
+
+bool
+children_settled(const struct master *master)
+{
+	for (unsigned i = 0; i < PROCESS_SLOTS; i++) {
+		const struct child *child = &master->children[i];
+
+		if (child->generation == master->generation &&
+		    child->state != CHILD_NONE && child->state != CHILD_READY)
+			return false;
+	}
+	return true;
+}
+
+void
+children_adopt(struct master *master, unsigned generation)
+{
+	for (unsigned i = 0; i < PROCESS_SLOTS; i++) {
+		struct child *child = &master->children[i];
+
+		if (child->generation == generation &&
+		    child->state != CHILD_NONE &&
+		    child->state != CHILD_DRAINING)
+			child->generation = master->generation;
+	}
 }

@@ -74,6 +74,7 @@ add(struct master *master, const char *name, const char *address, int fd)
 	if (bound->name == NULL || bound->address == NULL)
 		fatal("out of memory");
 	bound->fd = fd;
+	bound->generation = master->conf == NULL ? 0 : master->generation + 1;
 	bound->wanted = true;
 	log_debug(NULL, "listening on %s for %s", address, name);
 }

@@ -25,6 +25,7 @@ void policy_drain(struct process *, int64_t deadline);
 
 int console_prepare(struct process *, const char **why);
 int console_start(struct process *, const char **why);
+void console_message(struct process *, const char *text);
 void console_drain(struct process *, int64_t deadline);
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/conf.h"
 #include "base/counter.h"
@@ -24,14 +25,18 @@
 #include "gateway/control_server.h"
 #include "gateway/event.h"
 #include "gateway/history.h"
+#include "gateway/link.h"
 #include "gateway/metrics.h"
 #include "gateway/proc.h"
 #include "gateway/process.h"
 
 #define KEEP_HOUSE_MS 1000
 
-/* Clients may finish what they asked, but nobody waits long for them. */
-#define CLIENTS_DRAIN_MS 2000
+/*
+ * Clients may finish what they asked, but nobody waits long for them; who asked
+ * for the reload that ends us hears its outcome within this time.
+ */
+#define CLIENTS_DRAIN_MS 8000
 
 static const struct counter_row counters[] = {
 	{ "millgate_history_events_total", COUNTER_TOTAL,
@@ -54,9 +59,45 @@ struct console {
 	struct history_statistics told;	/* as the counters have it */
 	bool malformed;			/* said so in the log */
 	int64_t deadline;		/* of the drain */
+	unsigned reloads;		/* that we were told the outcome of */
+	enum answer taken;		/* that of the last, */
+	char reload_text[LINK_MESSAGE_MAX];	/* and what was said */
+	struct task_cond reloaded;
 };
 
 static struct console console;
+
+static enum answer
+ask_reload(struct buf *text, int64_t deadline)
+{
+	unsigned before = console.reloads;
+
+	if (process_ask_master("reload") != 0)
+		return ANSWER_UNKNOWN;
+	while (console.reloads == before)
+		if (task_cond_wait(&console.reloaded, deadline) != 0)
+			return ANSWER_UNKNOWN;
+	buf_puts(text, console.reload_text);
+	return console.taken;
+}
+
+/* "reloaded ok TEXT", "reloaded error TEXT": of the reload we asked for. */
+void
+console_message(struct process *process, const char *text)
+{
+	static const char ok[] = "reloaded ok ", error[] = "reloaded error ";
+
+	(void)process;
+	console.taken = strncmp(text, ok, strlen(ok)) == 0 ? ANSWER_YES :
+	    ANSWER_NO;
+	if (console.taken == ANSWER_NO &&
+	    strncmp(text, error, strlen(error)) != 0)
+		fatal("the master sent \"%s\"", text);
+	text += console.taken == ANSWER_YES ? strlen(ok) : strlen(error);
+	snprintf(console.reload_text, sizeof(console.reload_text), "%s", text);
+	console.reloads++;
+	task_cond_broadcast(&console.reloaded);
+}
 
 /* One packet of events.  0: it was read; else as recv(2). */
 static int
@@ -196,6 +237,7 @@ console_start(struct process *process, const char **why)
 	    .history = console.history, .keep_ms = options->history,
 	    .queue = console.queue, .blocks = console.blocks,
 	    .block_count = PROCESS_SLOTS, .ask_master = process_ask_master,
+	    .reload = ask_reload,
 	});
 	console.metrics = metrics_new(console.blocks, PROCESS_SLOTS);
 	console.reader = task_start("events", read_events, NULL);

@@ -45,14 +45,15 @@ master_now(void)
 
 /* One line of the log for each line of errors. */
 static void
-log_errors(struct buf *errors)
+log_errors(const struct buf *errors)
 {
-	char *line, *rest = errors->data;
+	const char *line = errors->data, *end;
 
-	while (rest != NULL && (line = strsep(&rest, "\n")) != NULL)
-		if (*line != '\0')
-			log_error(NULL, "%s", line);
-	buf_release(errors);
+	for (; line != NULL && *line != '\0'; line = end + (*end != '\0')) {
+		end = line + strcspn(line, "\n");
+		if (end > line)
+			log_error(NULL, "%.*s", (int)(end - line), line);
+	}
 }
 
 static struct conf *
@@ -67,35 +68,116 @@ load(const struct master *master, struct buf *errors)
 	return conf;
 }
 
+/* Loads the configuration and binds what it wants beside what is bound. */
+static struct conf *
+load_and_bind(struct master *master, struct buf *errors)
+{
+	struct conf *conf = load(master, errors);
+	struct buf ignored = BUF_INIT;
+	const char *why;
+
+	if (conf == NULL)
+		return NULL;
+	if (settings_prepare_directories(conf, &why) != 0) {
+		buf_printf(errors, "%s\n", why);
+		conf_free(&conf);
+		return NULL;
+	}
+	if (listeners_bind(master, conf, errors) == 0)
+		return conf;
+	conf_free(&conf);
+	/* Lets go of what the refused configuration had bound. */
+	listeners_bind(master, master->conf, &ignored);
+	listeners_close_unwanted(master);
+	buf_release(&ignored);
+	return NULL;
+}
+
+/* The operator who asked for the reload hears how it ended. */
 static void
-reload(struct master *master)
+end_reload(struct master *master, const char *outcome, const char *text)
+{
+	const struct child *child = child_by_pid(master, master->asker);
+
+	if (master->asker != 0 && child != NULL && child->link != -1)
+		link_send(child->link, -1, "reloaded %s %.*s", outcome,
+		    LINK_MESSAGE_MAX - 64, text);
+	master->asker = 0;
+	master->reloading = false;
+	sd_notify(0, "READY=1");
+}
+
+static void
+reload(struct master *master, pid_t asker)
 {
 	struct buf errors = BUF_INIT;
 	struct conf *conf;
 
 	sd_notify(0, "RELOADING=1");
-	conf = load(master, &errors);
-	if (conf != NULL && listeners_bind(master, conf, &errors) != 0) {
-		conf_free(&conf);
-		/* Lets go of what the refused configuration had bound. */
-		listeners_bind(master, master->conf, &errors);
-		listeners_close_unwanted(master);
-	}
-	if (conf == NULL) {
+	master->asker = asker;
+	if ((conf = load_and_bind(master, &errors)) == NULL) {
+		bool reloading = master->reloading;
+
 		log_errors(&errors);
 		log_error(NULL, "reload refused; the configuration in use "
 		    "stays");
-	} else {
-		conf_free(&master->conf);
-		master->conf = conf;
-		master->generation++;
-		listeners_close_unwanted(master);
-		settings_open_log(conf, "master");
-		children_want(master);
-		log_info(NULL, "reload: configuration %u", master->generation);
+		end_reload(master, "error", errors.data != NULL ?
+		    errors.data : "");
+		master->reloading = reloading;
+		buf_release(&errors);
+		return;
 	}
 	buf_release(&errors);
-	sd_notify(0, "READY=1");
+	if (master->previous == NULL) {
+		master->previous = master->conf;
+		master->previous_generation = master->generation;
+	} else {
+		conf_free(&master->conf);	/* was never proven */
+	}
+	master->conf = conf;
+	master->generation++;
+	master->reloading = true;
+	master->failed = false;
+	master->why[0] = '\0';
+	settings_open_log(conf, "master");
+	children_want(master);
+}
+
+/* The children of the new configuration are ready. */
+static void
+reloaded(struct master *master)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "configuration %u is in use",
+	    master->generation);
+	listeners_close_unwanted(master);
+	log_info(NULL, "reload: configuration %u", master->generation);
+	end_reload(master, "ok", text);
+}
+
+/* They can't start: those that serve go on, and what has ended comes back. */
+static void
+roll_back(struct master *master)
+{
+	struct buf errors = BUF_INIT;
+
+	log_error(NULL, "reload failed: %s; the configuration before it is "
+	    "in use again", master->why);
+	conf_free(&master->conf);
+	master->conf = master->previous;
+	master->previous = NULL;
+	master->failed = false;
+	master->generation++;
+	children_adopt(master, master->previous_generation);
+	if (listeners_bind(master, master->conf, &errors) != 0)
+		log_errors(&errors);
+	buf_release(&errors);
+	listeners_close_unwanted(master);
+	settings_open_log(master->conf, "master");
+	children_want(master);
+	end_reload(master, "error", master->why);
+	master->why[0] = '\0';
 }
 
 static void
@@ -113,7 +195,7 @@ ask_reload(struct master *master, struct child *child, const char *text)
 {
 	(void)text;
 	log_info(NULL, "%s asks for a reload", child->role->name);
-	reload(master);
+	reload(master, child->pid);
 }
 
 static void
@@ -133,6 +215,17 @@ is_ready(struct master *master, struct child *child, const char *text)
 		child->state = CHILD_READY;
 }
 
+/* Why it gives up; it has logged that, but maybe where nobody looks now. */
+static void
+is_failing(struct master *master, struct child *child, const char *text)
+{
+	snprintf(master->why, sizeof(master->why), "%s%s%s: %.900s",
+	    child->role->name, child->instance[0] != '\0' ? " " : "",
+	    child->instance, text);
+	if (!master->announced)
+		fprintf(stderr, "millgate: %s\n", master->why);
+}
+
 static void
 ask_connect(struct master *master, struct child *child, const char *text)
 {
@@ -146,6 +239,7 @@ static const struct {
 	void (*act)(struct master *, struct child *, const char *text);
 } requests[] = {
 	{ "ready",	NULL,		is_ready },
+	{ "failed ",	NULL,		is_failing },
 	{ "connect ",	NULL,		ask_connect },
 	{ "reload",	"console",	ask_reload },
 	{ "stop",	"console",	ask_stop },
@@ -185,11 +279,16 @@ read_link(struct master *master, struct child *child)
 static void
 reap(struct master *master)
 {
+	struct child *child;
 	pid_t pid;
 	int status;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		/* Its last words. */
+		if ((child = child_by_pid(master, pid)) != NULL)
+			read_link(master, child);
 		child_ended(master, pid, status);
+	}
 }
 
 static void
@@ -203,7 +302,7 @@ read_signals(struct master *master, int fd)
 			reap(master);
 			break;
 		case SIGHUP:
-			reload(master);
+			reload(master, 0);
 			break;
 		default:
 			stop(master);
@@ -264,30 +363,49 @@ turn(struct master *master, int signals, int timeout)
 		}
 }
 
+/* What the state of the newest generation gives rise to. */
+static void
+judge(struct master *master)
+{
+	if (master->stopping)
+		return;
+	if (master->failed && master->previous != NULL)
+		roll_back(master);
+	/* A first start that can't succeed is not tried for ever. */
+	if (master->failed)
+		stop(master);
+	if (master->failed || !children_ready(master))
+		return;
+	if (!master->announced) {
+		master->announced = true;
+		sd_notify(0, "READY=1");
+		log_info(NULL, "ready: Millgate %s", PACKAGE_VERSION);
+	}
+	if (master->reloading)
+		reloaded(master);
+	if (master->previous != NULL && children_settled(master))
+		conf_free(&master->previous);
+}
+
 static int
 loop(struct master *master, int signals)
 {
 	int64_t start_due, kill_due;
 
-	while (!master->stopping || children_alive(master) > 0) {
+	for (;;) {
 		if (master->stopping)
 			children_stop(master);
 		else
 			children_drain_old(master);
+		if (master->stopping && children_alive(master) == 0)
+			break;
 		start_due = master->stopping ? -1 : children_start(master);
 		kill_due = children_kill_late(master);
-		if (!master->announced && children_ready(master)) {
-			master->announced = true;
-			sd_notify(0, "READY=1");
-			log_info(NULL, "ready: Millgate %s", PACKAGE_VERSION);
-		}
-		/* A first start that can't succeed is not tried for ever. */
-		if (!master->announced && master->failure == EX_CONFIG)
-			stop(master);
 		turn(master, signals, until(start_due, kill_due));
+		judge(master);
 	}
 	log_info(NULL, "stopped");
-	return master->announced ? EXIT_SUCCESS : EX_CONFIG;
+	return master->failed ? EX_CONFIG : EXIT_SUCCESS;
 }
 
 static int
@@ -397,6 +515,7 @@ master_run(const char *path, const char *embedded)
 	if (listeners_bind(&master, conf, &errors) != 0) {
 		fprintf(stderr, "%s", errors.data);
 		log_errors(&errors);
+		buf_release(&errors);
 		conf_free(&conf);
 		return EX_CONFIG;
 	}

@@ -257,6 +257,7 @@ static int
 give_up(const char *step, const char *why)
 {
 	log_error(NULL, "%s: %s", step, why);
+	link_send(PROCESS_FD_MASTER, -1, "failed %s: %s", step, why);
 	return EX_CONFIG;
 }
 

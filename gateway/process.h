@@ -104,7 +104,7 @@ struct counter_block *process_counters(const struct process *, unsigned slot);
 /* Bytes of the shared memory. */
 size_t process_shared_size(void);
 
-/* Asks the master to do something: "reload", "stop".  -1 with errno. */
+/* Asks the master for something: "reload", "stop".  -1 with errno. */
 int process_ask_master(const char *text);
 
 /* Resolves names from dns_* options; for prepare functions. */

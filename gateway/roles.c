@@ -124,7 +124,7 @@ const struct role roles[] = {
 		.instance = one_instance,
 		.wants_listener = console_listens,
 		.prepare = console_prepare, .start = console_start,
-		.drain = console_drain,
+		.drain = console_drain, .message = console_message,
 	},
 	{
 		.name = "policy", .user = "millgate-policy",

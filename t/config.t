@@ -105,6 +105,30 @@ for my $case ([ 'a bad option', "relay_domain = { x.test }\n",
 	    "$name: by the same process");
 }
 
+# What only a child finds out: there is no spool in a file's place.
+sub broken_spool {
+	my ($dir) = @_;
+
+	mkdir "$dir/broken";
+	write_file("$dir/broken/segments", '', 0644);
+	chown 65534, 65534, "$dir/broken", "$dir/broken/segments" if $> == 0;
+	return "spool_directory = \"$dir/broken\"\n";
+}
+
+write_file($server->{conf}, $good =~ s/^spool_directory.*\n/
+    broken_spool($server->{dir})/emr, 0644);
+($status, $output) = $server->ctl('reload');
+like($output, qr/^(?:gateway \d|relay): start: .*the reload failed/ms,
+    'a child that cannot start: the operator hears why');
+is($status, 1, 'with a status');
+works('it still serves');
+is((sort $server->children('gateway'))[0], $before, 'by the same process');
+$server->wait_log(qr/reload failed: \w+.* is in use again/);
+write_file($server->{conf}, $good, 0644);
+wait_for('the console to be back', sub {
+	($server->ctl('status'))[0] == 0;
+});
+
 my $more = free_port();
 write_file($server->{conf}, $good . "listener more { address = " .
     "{ \"127.0.0.1:$more\" } }\n", 0644);
@@ -123,5 +147,13 @@ my $other = start_millgate(only_configure => 1, text => "listener smtp { " .
 ($status, $output) = run_command($other->command);
 is($status, 78, 'a start on a port in use fails');
 like($output, qr/millgate\.conf:\d+: .*in use/, 'and says which');
+
+# A first start that a child can't make.
+my $hopeless = start_millgate(only_configure => 1);
+write_file($hopeless->{conf}, read_file($hopeless->{conf}) =~
+    s/^spool_directory.*\n/broken_spool($hopeless->{dir})/emr, 0644);
+($status, $output) = run_command($hopeless->command);
+is($status, 78, 'a start that a child cannot make fails');
+like($output, qr/^millgate: (?:gateway \d|relay): start: /m, 'and says why');
 
 done_testing;

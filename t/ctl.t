@@ -165,7 +165,13 @@ succeeds([ qw(queue list) ], qr/empty/, 'silent clients are in no way');
 ok(time - $begin < 5, 'nor do they slow it');
 close $_ for @silent;
 
-succeeds([ 'reload' ], qr/reloading/, 'reload');
+my $good = read_file($server->{conf});
+write_file($server->{conf}, "$good\nrelay_domain = x\n", 0644);
+fails([ 'reload' ], 1,
+    qr/millgate\.conf:\d+: relay_domain: unknown.*reload failed/s,
+    'a reload that is refused says why');
+write_file($server->{conf}, $good, 0644);
+succeeds([ 'reload' ], qr/configuration 1 is in use/, 'reload');
 $server->wait_log(qr/reload: configuration \d/);
 wait_for('the console after the reload', sub {
 	return ctl('status')->{status} == 0;

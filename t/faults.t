@@ -215,11 +215,11 @@ subtest 'reloads under load' => sub {
 route "*" { via = { "smtp:[127.0.0.1]:$sink->{port}" } }
 END
 	my $source = start_process('smtp-source', [ 'smtp-source', '-s', 4,
-	    '-m', 600, '-l', 2000, '-f', 'a@sender.test', '-t',
+	    '-m', 1000, '-l', 2000, '-f', 'a@sender.test', '-t',
 	    'bob@example.test', "127.0.0.1:$gate->{port}" ]);
 	my ($log, $status);
 
-	for my $reload (1 .. 5) {
+	for my $reload (1 .. 3) {
 		kill 'HUP', $gate->{pid};
 		$gate->wait_log(qr/reload: configuration $reload\n/);
 		sleep 0.3;
@@ -232,8 +232,8 @@ END
 	}, 40);
 	is $status, 0, 'no connection was refused or cut' or
 	    diag read_file(test_dir() . '/smtp-source.log');
-	eval { wait_for('the sink', sub { $sink->messages >= 600 }, 25) };
-	is scalar(my @all = $sink->messages), 600, 'each message once';
+	eval { wait_for('the sink', sub { $sink->messages >= 1000 }, 25) };
+	is scalar(my @all = $sink->messages), 1000, 'each message once';
 	wait_for('old processes to end', sub {
 		return $gate->children('gateway') == 2 &&
 		    $gate->children('relay') == 1;

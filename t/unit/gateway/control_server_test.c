@@ -28,6 +28,8 @@ struct fixture {
 	char asked[64];			/* of the relay */
 	char told[64];			/* the master */
 	int master_errno;
+	const char *reload_text;
+	enum answer reload_answer;
 	char path[64];
 };
 
@@ -79,6 +81,14 @@ add(struct history *history, const char *kind, const char *recipients,
 	    .outcome = outcome, .text = text });
 }
 
+static enum answer
+reload(struct buf *text, int64_t deadline)
+{
+	CU_ASSERT(deadline > task_now());
+	buf_puts(text, now->reload_text);
+	return now->reload_answer;
+}
+
 static void
 set_up(struct fixture *f)
 {
@@ -98,6 +108,7 @@ set_up(struct fixture *f)
 	f->server = control_server_new(&(struct control_service){
 	    .history = f->history, .keep_ms = 86400000, .queue = f->queue,
 	    .blocks = &block, .block_count = 1, .ask_master = tell_master,
+	    .reload = reload,
 	    .queue_timeout_ms = 50 });
 }
 
@@ -234,8 +245,22 @@ ask_the_master(void *argument)
 	struct fixture *f = argument;
 	struct buf answer = BUF_INIT;
 
+	f->reload_text = "configuration 2 is in use";
+	f->reload_answer = ANSWER_YES;
 	ask(f, "reload\n", &answer);
-	CU_ASSERT_STRING_EQUAL(f->told, "reload");
+	CU_ASSERT_STRING_EQUAL(answer.data,
+	    "+configuration 2 is in use\n=ok\n");
+	buf_reset(&answer);
+	f->reload_text = "a.conf:1: no\na.conf:2: nor this\n";
+	f->reload_answer = ANSWER_NO;
+	ask(f, "reload\n", &answer);
+	CU_ASSERT_STRING_EQUAL(answer.data, "+a.conf:1: no\n"
+	    "+a.conf:2: nor this\n=error the reload failed; the "
+	    "configuration before it is in use\n");
+	buf_reset(&answer);
+	f->reload_text = "";
+	f->reload_answer = ANSWER_UNKNOWN;
+	ask(f, "reload\n", &answer);
 	CU_ASSERT(strstr(answer.data, "=ok\n") != NULL);
 	buf_reset(&answer);
 	ask(f, "stop\n", &answer);
