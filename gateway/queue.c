@@ -186,10 +186,12 @@ queue_get(struct queue *q, struct queue_entry *public, struct arena *arena,
 		return NULL;
 	}
 	m = arena_alloc(arena, sizeof(*m));
-	e->message = m;		/* so that it stays meanwhile */
-	if (message_read(q, e, m, arena, why) == 0)
+	e->readers++;		/* so that it stays meanwhile */
+	if (message_read(q, e, m, arena, why) == 0) {
+		e->message = m;
 		return &m->public;
-	e->message = NULL;
+	}
+	e->readers--;
 	entry_free(q, e);
 	return NULL;
 }
@@ -202,10 +204,10 @@ queue_put(struct queue *q, struct queue_message **messagep)
 	if (m == NULL)
 		return;
 	message_release(m);
-	if (m->entry->message == m) {
+	if (m->entry->message == m)
 		m->entry->message = NULL;
-		entry_free(q, m->entry);
-	}
+	m->entry->readers--;
+	entry_free(q, m->entry);
 	*messagep = NULL;
 }
 
@@ -235,12 +237,15 @@ done_one(struct queue *q, struct entry *e, enum journal_type type,
 	struct message read, *m = e->message;
 	const char *why;
 	uint32_t i;
+	int rc;
 
 	if (m == NULL) {
 		arena = arena_new(16384);
-		m = e->message = &read;
-		if (message_read(q, e, m, arena, &why) != 0) {
-			e->message = NULL;
+		m = &read;
+		e->readers++;
+		rc = message_read(q, e, m, arena, &why);
+		e->readers--;
+		if (rc != 0) {
 			entry_free(q, e);
 			arena_free(&arena);
 			return;
@@ -249,7 +254,6 @@ done_one(struct queue *q, struct entry *e, enum journal_type type,
 	i = find_recipient(e, m, address);
 	if (arena != NULL) {
 		message_release(m);
-		e->message = NULL;
 		arena_free(&arena);
 	}
 	if (i >= e->recipients || bits_get(&e->done, e->recipients, i))

@@ -37,7 +37,7 @@ next_entry(struct queue *q)
 
 	for (e = q->compacting->first; e != NULL; e = e->after)
 		if (e->pass != q->pass && !e->public.busy && !e->is_moving &&
-		    e->message == NULL)
+		    e->readers == 0)
 			break;
 	if (e != NULL)
 		e->pass = q->pass;

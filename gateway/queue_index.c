@@ -171,7 +171,7 @@ entry_new(struct queue *q, const char *id, uint32_t recipients)
 void
 entry_free(struct queue *q, struct entry *e)
 {
-	if (!e->gone || e->public.busy || e->message != NULL || e->is_moving)
+	if (!e->gone || e->public.busy || e->readers > 0 || e->is_moving)
 		return;
 	bits_free(&e->done, e->recipients);
 	e->next = q->free_entries;

@@ -63,6 +63,7 @@ struct entry {
 	union bits moving;		/* recipients done when it was copied */
 	bool is_moving;
 	struct message *message;	/* the last one got */
+	uint32_t readers;		/* that have got it, or read it now */
 };
 
 /* What queue_get gives out. */
