@@ -245,6 +245,27 @@ destination_take(struct destination *destination)
 	return list;
 }
 
+struct destination_job *
+destination_pick(struct destination *destination,
+    bool (*is_wanted)(const struct destination_job *, const void *),
+    const void *argument)
+{
+	struct destination_job *list = NULL, *job;
+
+	destination->last = &destination->first;
+	while ((job = *destination->last) != NULL) {
+		if (!is_wanted(job, argument)) {
+			destination->last = &job->next;
+			continue;
+		}
+		*destination->last = job->next;
+		destination->waiting--;
+		job->next = list;
+		list = job;
+	}
+	return list;
+}
+
 void
 destination_suspend(struct destination *destination, int64_t until,
     const char *reason)

@@ -69,6 +69,11 @@ struct destination_job *destination_next(struct destination *, int64_t idle_ms,
 /* Takes all jobs out of the queue, as a list. */
 struct destination_job *destination_take(struct destination *);
 
+/* Takes out those for which is_wanted says so. */
+struct destination_job *destination_pick(struct destination *,
+    bool (*is_wanted)(const struct destination_job *, const void *argument),
+    const void *argument);
+
 /* No worker begins before that time (task_now()). */
 void destination_suspend(struct destination *, int64_t until,
     const char *reason);

@@ -144,13 +144,19 @@ message_load(struct relay *relay, struct message *message)
 	const char *why = "";
 	struct log log;
 
+	/* Reading a large one takes turns, and it may have two destinations. */
+	while (message->loading)
+		task_cond_wait(&relay->loaded, DEADLINE_NEVER);
 	if (message->loaded != NULL)
 		return true;
 	if (message->gone)
 		return false;
+	message->loading = true;
 	message->arena = arena_new(0);
 	message->loaded = queue_get(relay->queue, message->entry,
 	    message->arena, &why);
+	message->loading = false;
+	task_cond_broadcast(&relay->loaded);
 	if (message->loaded != NULL) {
 		relay->loaded_bytes += message->loaded->size;
 		return true;

@@ -1,4 +1,5 @@
 /* What operators ask of the relay: flush, hold, release, delete, list. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,11 +18,50 @@ find(struct relay *relay, const char *id, const char **why)
 		*why = "no such message in the queue";
 		return NULL;
 	}
-	if (message->place == PLACE_ACTIVE) {
+	if (message->users > 0 || message->loading) {
 		*why = "the message is being delivered just now";
 		return NULL;
 	}
 	return message;
+}
+
+static bool
+is_of(const struct destination_job *link, const void *message)
+{
+	return ((const struct job *)link)->message == message;
+}
+
+static void
+forget_jobs(struct destination *destination, void *argument)
+{
+	struct message *message = argument;
+	struct destination_job *next;
+
+	for (struct destination_job *link = destination_pick(destination,
+	    is_of, message); link != NULL; link = next) {
+		next = link->next;
+		free(link);
+		message->jobs--;
+	}
+}
+
+/*
+ * Takes it from where it waits, be it for a connection.  Nobody works on it, so
+ * all its jobs are in queues.
+ */
+static void
+withdraw(struct relay *relay, struct message *message)
+{
+	if (message->place != PLACE_ACTIVE) {
+		message_take_out(relay, message);
+		return;
+	}
+	destinations_each(relay->destinations, forget_jobs, message);
+	assert(message->jobs == 0);
+	message_unload(relay, message, false);
+	relay->active_count--;
+	message->not_before_ms = 0;
+	queue_release(relay->queue, message->entry);
 }
 
 static void
@@ -74,7 +114,7 @@ relay_hold(struct relay *relay, const char *id, const char **why)
 		return -1;
 	if (message->place == PLACE_HELD)
 		return 0;
-	message_take_out(relay, message);
+	withdraw(relay, message);
 	message->place = PLACE_HELD;
 	relay->held_count++;
 	queue_record(relay->queue, message->entry, NULL, OUTCOME_HELD, 0);
@@ -111,7 +151,7 @@ relay_delete(struct relay *relay, const char *id, const char **why)
 	if (message == NULL)
 		return -1;
 	entry = message->entry;
-	message_take_out(relay, message);
+	withdraw(relay, message);
 	log_operator(message, "removed");
 	relay_event(relay, message, "", "removed", "by the operator");
 	free(message);

@@ -71,6 +71,7 @@ struct relay {
 	struct task_cond arrived;	/* something is incoming */
 	struct task_cond due;		/* the heap's first has changed */
 	struct task_cond roomy;		/* messages have left memory */
+	struct task_cond loaded;	/* one of them has been read */
 	struct task *router, *timer;
 	bool draining;
 	uint64_t round;			/* counts routed messages */
@@ -95,6 +96,7 @@ struct message {
 	int64_t started_ms;		/* this round, wall clock */
 	bool one_destination;		/* all recipients go the same way */
 	bool announced;			/* logged as active */
+	bool loading;			/* some task reads it just now */
 	bool gone;			/* could not be read: set aside */
 	bool warned;			/* the sender was told of the delay */
 	struct queue_message *loaded;	/* or NULL */

@@ -36,7 +36,7 @@ static struct {
 	int listener;
 	unsigned port;
 	struct task *task;
-	bool stopping, bad_tls;
+	bool stopping, bad_tls, silent;
 	unsigned connections, temp;
 	struct buf mail;		/* all envelopes and contents */
 	unsigned messages;
@@ -64,6 +64,8 @@ hop_session(void *argument)
 	const char *line;
 	size_t len;
 
+	while (hop.silent)
+		task_sleep(1);
 	io_puts(io, "220 hop\r\n");
 	io_flush(io, task_deadline(2000));
 	while (io_read_line(io, 2048, &line, &len, task_deadline(5000)) == 1) {
@@ -476,6 +478,59 @@ operators(void *argument)
 	rig_end();
 }
 
+/* What waits for a connection is the operator's; what has one is not. */
+static void
+waiting(void *argument)
+{
+	char first[ENVELOPE_ID_SIZE], second[ENVELOPE_ID_SIZE];
+	char third[ENVELOPE_ID_SIZE];
+	struct relay_statistics statistics;
+	const char *why;
+
+	(void)argument;
+	rig_begin("connections = 1");
+	hop.silent = true;
+	put("s@x.test", "one@y.test", first);
+	UNTIL(hop.connections == 1);
+	put("s@x.test", "two@y.test", second);
+	put("s@x.test", "three@y.test a@dir.test", third);
+	UNTIL((relay_statistics(rig.relay, &statistics),
+	    statistics.active == 3));
+	CU_ASSERT_EQUAL(relay_hold(rig.relay, first, &why), -1);
+	CU_ASSERT_EQUAL(relay_delete(rig.relay, first, &why), -1);
+	CU_ASSERT_EQUAL(relay_hold(rig.relay, second, &why), 0);
+	CU_ASSERT_EQUAL(relay_delete(rig.relay, third, &why), 0);
+	relay_statistics(rig.relay, &statistics);
+	CU_ASSERT_EQUAL(statistics.active, 1);
+	CU_ASSERT_EQUAL(statistics.held, 1);
+	hop.silent = false;
+	UNTIL(queue_count(rig.queue) == 1);
+	CU_ASSERT_EQUAL(relay_release(rig.relay, second, &why), 0);
+	UNTIL(queue_count(rig.queue) == 0);
+	CU_ASSERT_EQUAL(rig.sent, 2);
+	CU_ASSERT_EQUAL(seen("RCPT TO:<three@y.test>"), 0);
+	rig_end();
+}
+
+/* Two workers want a message that is not in memory; it is read once. */
+static void
+large_twice(void *argument)
+{
+	size_t len = 4 << 20;
+	char *content = malloc(len);
+
+	(void)argument;
+	CU_ASSERT_PTR_NOT_NULL_FATAL(content);
+	for (size_t i = 0; i < len; i += 8)
+		memcpy(content + i, "123456\r\n", 8);
+	rig_begin("memory = 64K");
+	put_content("s@x.test", "ok@y.test a@dir.test", content, len, NULL);
+	UNTIL(queue_count(rig.queue) == 0);
+	CU_ASSERT_EQUAL(rig.sent, 2);
+	free(content);
+	rig_end();
+}
+
 /* RFC 7435: what TLS is welcome for goes in clear where it does not work. */
 static void
 speaks_clear(void *argument)
@@ -592,6 +647,8 @@ static void test_expires(void) { run(expires); }
 static void test_warns(void) { run(warns); }
 static void test_dead_site(void) { run(dead_site); }
 static void test_operators(void) { run(operators); }
+static void test_waiting(void) { run(waiting); }
+static void test_large_twice(void) { run(large_twice); }
 static void test_speaks_clear(void) { run(speaks_clear); }
 static void test_never_clear(void) { run(never_clear); }
 static void test_maildir(void) { run(maildir); }
@@ -603,5 +660,6 @@ SUITE(relay, { "delivers", test_delivers }, { "mixed", test_mixed },
     { "warns", test_warns }, { "dead site", test_dead_site },
     { "speaks clear", test_speaks_clear },
     { "never clear", test_never_clear },
+    { "waiting", test_waiting }, { "large twice", test_large_twice },
     { "operators", test_operators }, { "maildir", test_maildir },
     { "cuts through", test_cuts_through })
