@@ -298,16 +298,31 @@ setup(const struct conf *conf, const struct conf_section *section,
 	return instance;
 }
 
-static struct verdict
-eom(struct filter_run *run)
+static const struct authres_options *
+options_of(const struct filter_run *run)
 {
-	const struct authres_options *options =
-	    *(const struct authres_options **)run->instance;
+	return *(const struct authres_options **)run->instance;
+}
+
+static const char *
+our_id(const struct filter_run *run)
+{
+	const struct authres_options *options = options_of(run);
+
+	return options->id != NULL ? options->id : run->session->hostname;
+}
+
+/*
+ * RFC 8601, 5.  Before milters get the message, for some believe such fields
+ * (opendmarc does); and not later, for some write them under our id.
+ */
+static void
+clean(struct filter_run *run)
+{
+	const struct authres_options *options = options_of(run);
 	struct mail *mail = run->mail;
-	const char *id = options->id != NULL ? options->id :
-	    run->session->hostname;
-	struct header *top;
-	size_t removed = authres_remove(&mail->headers, mail->arena, id);
+	size_t removed = authres_remove(&mail->headers, mail->arena,
+	    our_id(run));
 
 	for (size_t i = 0; options->remove[i] != NULL; i++)
 		removed += authres_remove(&mail->headers, mail->arena,
@@ -315,11 +330,19 @@ eom(struct filter_run *run)
 	if (removed > 0)
 		trace_add(mail->trace, run->name,
 		    "removed %zu fields that claimed our id", removed);
+}
+
+static struct verdict
+eom(struct filter_run *run)
+{
+	struct mail *mail = run->mail;
+	struct header *top;
+
 	for (top = mail->headers.first; top != NULL && top->hidden; )
 		top = top->next;
 	headers_add(&mail->headers, mail->arena, top,
-	    "Authentication-Results", authres_print(mail->arena, id,
-	    mail->findings, mail->envelope.smtputf8), true);
+	    "Authentication-Results", authres_print(mail->arena,
+	    our_id(run), mail->findings, mail->envelope.smtputf8), true);
 	return VERDICT_CONTINUE;
 }
 
@@ -328,5 +351,6 @@ const struct filter filter_authres = {
 	.options = &authres_kind,
 	.setup = setup,
 	.release = free,
+	.clean = clean,
 	.eom = eom,
 };

@@ -465,6 +465,9 @@ finish_all(struct chain *chain)
 
 	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++)
 		chain_looker_finish(r, mail->deadline);
+	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++)
+		if (is_serial(r) && r->entry->filter->clean != NULL)
+			r->entry->filter->clean(&r->run);
 	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++) {
 		struct verdict v = VERDICT_CONTINUE;
 

@@ -108,6 +108,11 @@ struct filter {
 	void (*rcpt_refused)(struct filter_run *, struct recipient *, int code,
 	    const char *text);
 	struct verdict (*unknown)(struct filter_run *, const char *line);
+	/*
+	 * The message is complete, and none that may change it has seen it yet,
+	 * wherever this filter stands: takes away what forgers put there.
+	 */
+	void (*clean)(struct filter_run *);
 	struct verdict (*eoh)(struct filter_run *);
 	struct verdict (*body)(struct filter_run *, const char *bytes,
 	    size_t len);

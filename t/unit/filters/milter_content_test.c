@@ -492,6 +492,43 @@ twice(void)
 	world_task(run_twice, NULL);
 }
 
+/* P75: a milter in front of authres sees no forged field, and its own stays. */
+static void
+run_forged(void *argument)
+{
+	static const struct peer_script script = { .replies = {
+	    { 'E', 0, 'h', BYTES("Authentication-Results\0"
+	    "mx.example.org; x=pass\0"), 0 },
+	    { 'E', 0, 'c', "", 0, 0 } } };
+	static const char *const both[] = { "m", "authres", NULL };
+	struct buf text = BUF_INIT;
+	struct world w;
+
+	(void)argument;
+	peer_begin(&script);
+	world_init(&w, "", both);
+	message_of(&w, "Received: by us\r\n"
+	    "Authentication-Results: mx.example.org; spf=pass\r\n"
+	    "Authentication-Results: other.example; spf=pass\r\n");
+	world_print_header(&w, &text);
+	CU_ASSERT_STRING_EQUAL(text.data, "Received: by us\r\n"
+	    "Authentication-Results: mx.example.org; none\r\n"
+	    "Authentication-Results: other.example; spf=pass\r\n"
+	    "Authentication-Results: mx.example.org; x=pass\r\n");
+	CU_ASSERT_PTR_NULL(strstr(peer_log.payloads, "^mx.example.org;"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(peer_log.payloads, "^other.example;"));
+	buf_release(&text);
+	world_release(&w);
+	task_sleep(1);
+	peer_end();
+}
+
+static void
+forged(void)
+{
+	world_task(run_forged, NULL);
+}
+
 SUITE(milter_content,
     { "bodies of all sizes", bodies },
     { "headers at the limits", headers },
@@ -504,4 +541,5 @@ SUITE(milter_content,
     { "a broken pipe", broken_pipe },
     { "many sessions", parallel },
     { "a host that dies", host },
+    { "forged results", forged },
     { "the same milter twice", twice })
