@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -16,6 +17,8 @@
 #include "gateway/queue_internal.h"
 
 #define COMPACT_AGE_MS (10 * 60 * 1000)
+#define LOCK_TRIES 20
+#define LOCK_PAUSE_MS 50
 
 static const enum journal_type types[] = {
 	[OUTCOME_DELIVERED] = JOURNAL_DELIVERED,
@@ -81,12 +84,22 @@ report(struct queue *q)
 		}
 }
 
-/* Two relays would deliver everything twice. */
+/*
+ * Two relays would deliver everything twice.  One whose master was killed may
+ * need a moment to end.
+ */
 static int
 lock(struct queue *q, const char **why)
 {
-	if (flock(q->dir.journal, LOCK_EX | LOCK_NB) == 0)
-		return 0;
+	const struct timespec pause = { 0, LOCK_PAUSE_MS * 1000000L };
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(q->dir.journal, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			break;
+		nanosleep(&pause, NULL);
+	}
 	*why = errno == EWOULDBLOCK ? "another process has the queue" :
 	    strerrordesc_np(errno);
 	return -1;
@@ -104,9 +117,13 @@ queue_open(const struct queue_settings *settings, queue_found_f *found,
 	q->found = found;
 	q->argument = argument;
 	q->last_removal = &q->removals;
+	q->looked_for = calloc(settings->tail_count + 1,
+	    sizeof(*q->looked_for));
+	assert(q->looked_for != NULL);
 	q->compact_age_ms = COMPACT_AGE_MS;
 	q->orphans_after = task_now();
 	if (spool_dir_open(&q->dir, settings->directory, true, why) != 0) {
+		free(q->looked_for);
 		free(q);
 		return NULL;
 	}
@@ -142,25 +159,36 @@ queue_close(struct queue **qp)
 	index_free(q);
 	segments_free(q);
 	free(q->window);
+	free(q->looked_for);
 	spool_dir_close(&q->dir);
 	free(q);
 	*qp = NULL;
 }
 
+/*
+ * A serial is looked for once: what is not there then was unlinked, and its
+ * writer is idle, or has died and left its tail behind.
+ */
 static bool
 knows_tails(struct queue *q)
 {
+	bool all = true;
+
 	for (size_t i = 0; i < q->settings.tail_count; i++) {
 		struct spool_tail tail = tail_load(&q->settings.tails[i]);
 		struct segment *s = q->segments;
 
+		if (tail.serial == 0 || tail.serial == q->looked_for[i])
+			continue;
 		while (s != NULL && (s->serial != tail.serial ||
 		    !s->header_read))
 			s = s->next;
-		if (s == NULL && tail.serial != 0)
-			return false;
+		if (s != NULL)
+			continue;
+		q->looked_for[i] = tail.serial;
+		all = false;
 	}
-	return true;
+	return all;
 }
 
 void

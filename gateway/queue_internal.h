@@ -101,6 +101,7 @@ struct queue {
 	struct journal *journal;
 	struct replay *replay;		/* while opening */
 	struct segment *segments;
+	uint64_t *looked_for;		/* serials, one per tail */
 	unsigned char *window;		/* bytes of a file, see queue_read.c */
 	size_t window_size, window_len;
 	uint64_t window_offset;
