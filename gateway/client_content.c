@@ -8,9 +8,13 @@
 #include "filters/mail.h"
 #include "gateway/client_data.h"
 #include "gateway/client_private.h"
+#include "gateway/client_reply.h"
 
 #define VECTORS_MAX 256
 #define FILE_CHUNK 65536
+
+/* What a peer said before it closed is here, or on its way. */
+#define EARLY_REPLY_MS 100
 
 /* Vectors on their way out. */
 struct writer {
@@ -106,4 +110,18 @@ client_content(struct client *client, const struct slice *content,
 	if (data_end(&writer.state, writer.iov, &writer.count) == -1)
 		return CONTENT_UNFIT;
 	return writer_flush(&writer);
+}
+
+/* It can be read, though nothing can be written any more. */
+bool
+client_early_reply(struct client *client, struct reply *reply)
+{
+	const char *why = client->why;
+
+	/* An LMTP server has an answer for each recipient, or none. */
+	if (!client->lmtp && client_reply(client, EARLY_REPLY_MS, reply,
+	    NULL) == 0 && reply->code >= 400)
+		return true;
+	client->why = why;
+	return false;
 }

@@ -457,6 +457,7 @@ send_content(struct transaction *t)
 {
 	enum content_result result = client_content(t->client, t->content,
 	    t->content_count, t->arena);
+	struct reply reply;
 
 	if (result == CONTENT_SENT)
 		return 0;
@@ -467,6 +468,8 @@ send_content(struct transaction *t)
 	else if (result == CONTENT_UNREADABLE)
 		finish_open(t, DELIVERY_TEMPORARY, "4.3.0",
 		    "message content cannot be read", "");
+	else if (client_early_reply(t->client, &reply))
+		set_reply_open(t, &reply, "message content");
 	else
 		lost(t, "message content");
 	return -1;

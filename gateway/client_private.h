@@ -52,4 +52,10 @@ enum content_result { CONTENT_SENT,
 enum content_result client_content(struct client *, const struct slice *,
     size_t count, struct arena *);
 
+/*
+ * When content was cut off: the refusal that the peer sent instead of waiting
+ * for the dot, if it did.
+ */
+bool client_early_reply(struct client *, struct reply *);
+
 #endif

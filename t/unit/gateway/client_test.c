@@ -64,6 +64,9 @@ struct exchange {
 	int64_t timeout_ms;
 };
 
+/* More than a socket takes at once. */
+static char endless[12 << 20];
+
 static const struct exchange exchanges[] = {
 	{ "delivered", false, 1, { HELLO, ENVELOPE, "S 250 2.1.0 Ok",
 	    "S 250 2.1.5 Ok", "S 354 go", "D", "S 250 2.0.0 Ok: queued" },
@@ -166,6 +169,10 @@ static const struct exchange exchanges[] = {
 	{ "a reply without end", false, 1, { HELLO, ENVELOPE, "S 250 Ok",
 	    "F" }, true, { TEMP }, "4.4.2", "too long", false },
 	/* content */
+	{ "552 before the dot", false, 1, { HELLO_PLAIN, "C MAIL", "S 250 Ok",
+	    "C RCPT", "S 250 Ok", "C DATA", "S 354 go", "C Subject: x",
+	    "S 552 5.3.4 enough", "X" }, true, { PERM }, "5.3.4", "552 5.3.4 enough", false,
+	    .content = endless, .content_len = sizeof(endless) },
 	{ "DATA 451", false, 1, { HELLO, ENVELOPE, "S 250 Ok", "S 250 Ok",
 	    "S 451 4.3.0 no" }, true, { TEMP }, "4.3.0", NULL, true },
 	{ "DATA 554", false, 1, { HELLO, ENVELOPE, "S 250 Ok", "S 250 Ok",
@@ -523,6 +530,8 @@ table(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(server_tls);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(any_tls);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(verify_tls);
+	for (size_t i = 0; i < sizeof(endless); i += 12)
+		memcpy(endless + i, "Subject: x\r\n", 12);
 	for (size_t i = 0; i < sizeof(exchanges) / sizeof(exchanges[0]); i++)
 		run_exchange(&exchanges[i]);
 	tls_context_free(&server_tls);
