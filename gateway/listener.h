@@ -107,11 +107,13 @@ struct smtp_server;
  * Called when a message has ended (queued, refused, lost), and when a session
  * is refused a step outside a message (mail NULL).  verdict is one of
  * "accepted", "discarded", "held", "rejected", "deferred", "lost", "aborted"
- * (by the client: RSET, QUIT); text the trace, or a line that says which step,
- * which client and the reply.
+ * (by the client: RSET, QUIT); refused the recipients that were, parted by
+ * blanks; text the trace, or a line that says which step, which client and the
+ * reply.
  */
 typedef void smtp_trace_f(const char *id, const struct mail *,
-    const char *verdict, const char *text, size_t len, void *argument);
+    const char *refused, const char *verdict, const char *text, size_t len,
+    void *argument);
 
 /*
  * Delivers a message before it is answered, where a listener has cut_through.

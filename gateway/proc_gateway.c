@@ -72,24 +72,27 @@ open_spool(const struct process *process, const char **why)
 	return gateway.spool == NULL ? -1 : 0;
 }
 
-static const char *
-list_recipients(const struct mail *mail, char *text, size_t size)
+/* Those accepted, then those refused, as far as there is room. */
+static void
+list_recipients(const struct mail *mail, const char *refused, char *text,
+    size_t size)
 {
 	const struct recipient *rcpt;
 	size_t len = 0;
 
-	text[0] = '\0';
 	for (rcpt = mail->envelope.recipients; rcpt != NULL && len < size;
 	    rcpt = rcpt->next)
 		len += (size_t)snprintf(text + len, size - len, "%s%s",
 		    len > 0 ? " " : "", rcpt->address);
-	return text;
+	if (refused[0] != '\0' && len < size)
+		snprintf(text + len, size - len, "%s%s", len > 0 ? " " : "",
+		    refused);
 }
 
 /* Each end of a message goes to the history. */
 static void
-tell_history(const char *id, const struct mail *mail, const char *verdict,
-    const char *text, size_t len, void *argument)
+tell_history(const char *id, const struct mail *mail, const char *refused,
+    const char *verdict, const char *text, size_t len, void *argument)
 {
 	char recipients[2048] = "";
 	struct event event = {
@@ -105,7 +108,7 @@ tell_history(const char *id, const struct mail *mail, const char *verdict,
 		    mail->envelope.client : "";
 		event.sender = mail->envelope.sender != NULL ?
 		    mail->envelope.sender : "";
-		list_recipients(mail, recipients, sizeof(recipients));
+		list_recipients(mail, refused, recipients, sizeof(recipients));
 	} else {
 		event.kind = "session";
 	}

@@ -107,31 +107,40 @@ transaction_begin(struct smtp_session *s, const struct smtp_mail *command)
 	return t;
 }
 
+static bool
+size_refused(struct smtp_session *s, int64_t size)
+{
+	if (size > s->server->top->message_size_limit) {
+		smtp_refuse(s, "MAIL", NULL, &too_large);
+		return true;
+	}
+	if (s->server->spool != NULL &&
+	    !spool_has_room(s->server->spool, size)) {
+		log_warn(&s->peer.log, "no room in the spool, size=%lld",
+		    (long long)size);
+		smtp_refuse(s, "MAIL", NULL, &no_room);
+		return true;
+	}
+	return false;
+}
+
 /* The parsed command is large: it must not stay on the stack of a wait. */
 static __attribute__((noinline)) bool
 mail_command(struct smtp_session *s, struct smtp_span argument)
 {
 	const struct smtp_error *error;
 	struct smtp_mail command;
-	int64_t limit = s->server->top->message_size_limit;
+	bool refused;
 
 	if ((error = smtp_parse_mail(argument, &command)) != NULL) {
 		smtp_reply_error(s, error);
 		return false;
 	}
-	if (session_refuses(s))
+	s->asked_sender = command.sender.address;
+	refused = session_refuses(s) || size_refused(s, command.size);
+	s->asked_sender.data = NULL;
+	if (refused)
 		return false;
-	if (command.size > limit) {
-		smtp_refuse(s, "MAIL", NULL, &too_large);
-		return false;
-	}
-	if (s->server->spool != NULL &&
-	    !spool_has_room(s->server->spool, command.size)) {
-		log_warn(&s->peer.log, "no room in the spool, size=%lld",
-		    (long long)command.size);
-		smtp_refuse(s, "MAIL", NULL, &no_room);
-		return false;
-	}
 	s->transaction = transaction_begin(s, &command);
 	s->state = SMTP_STATE_MAIL;
 	return true;
@@ -200,6 +209,17 @@ rcpt_command(struct smtp_session *s, struct smtp_span argument)
 	return recipient_new(s, &command);
 }
 
+/* They are looked for in the history; beyond this one is like another. */
+#define REFUSED_MAX 1000
+
+static void
+note_refused(struct smtp_transaction *t, const char *address)
+{
+	if (t->refused.len + strlen(address) < REFUSED_MAX)
+		buf_printf(&t->refused, "%s%s", t->refused.len > 0 ? " " : "",
+		    address);
+}
+
 /* Our own rules; filters that asked for it hear of those refused. */
 static bool
 recipient_refused(struct smtp_session *s, struct recipient *recipient)
@@ -222,6 +242,7 @@ recipient_refused(struct smtp_session *s, struct recipient *recipient)
 		    recipient->address, why != NULL ? why : "no answer");
 	chain_rcpt_refused(s->chain, recipient, refusal->code, refusal->text);
 	smtp_refuse(s, "RCPT", recipient->address, refusal);
+	note_refused(s->transaction, recipient->address);
 	return true;
 }
 
@@ -241,6 +262,7 @@ smtp_do_rcpt(struct smtp_session *s, struct smtp_span argument)
 	verdict = chain_rcpt(s->chain, recipient);
 	if (smtp_verdict_refuses(&verdict)) {
 		smtp_refuse_verdict(s, "RCPT", recipient->address, &verdict);
+		note_refused(t, recipient->address);
 		return;
 	}
 	if (verdict.action == ACTION_DISCARD)
@@ -275,9 +297,11 @@ smtp_transaction_end(struct smtp_session *s, const char *verdict)
 	    (task_now() - t->started_ms) * 1000);
 	if (server->trace != NULL && verdict != NULL) {
 		text = trace_text(mail->trace, &len);
-		server->trace(mail->envelope.id, mail, verdict, text, len,
+		server->trace(mail->envelope.id, mail, t->refused.data != NULL ?
+		    t->refused.data : "", verdict, text, len,
 		    server->trace_argument);
 	}
+	buf_release(&t->refused);
 	buf_release(&t->header);
 	mail_free(&mail);
 }

@@ -142,6 +142,9 @@ log_refusal(struct smtp_session *s, const char *stage, const char *recipient,
 	buf_putc(&line, ';');
 	if (t != NULL)
 		buf_printf(&line, " from=<%s>", t->mail->envelope.sender);
+	else if (s->asked_sender.data != NULL)
+		buf_printf(&line, " from=<%.*s>", (int)s->asked_sender.len,
+		    s->asked_sender.data);
 	if (recipient != NULL)
 		buf_printf(&line, " to=<%s>", recipient);
 	else if (t != NULL && t->mail->envelope.recipients != NULL)
@@ -172,7 +175,7 @@ trace_refusal(struct smtp_session *s, const char *stage, int code,
 		return;
 	buf_printf(&line, "%s from %s: %d %s\n", stage, s->client, code,
 	    text);
-	server->trace(s->peer.log.id, NULL,
+	server->trace(s->peer.log.id, NULL, "",
 	    code >= 500 ? "rejected" : "deferred", line.data, line.len,
 	    server->trace_argument);
 	buf_release(&line);

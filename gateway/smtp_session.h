@@ -93,6 +93,7 @@ struct smtp_transaction {
 	struct mail *mail;
 	struct recipient **last;	/* where the next one is linked */
 	size_t recipients;
+	struct buf refused;		/* others, parted by blanks */
 	int64_t started_ms;
 	bool discard;			/* take it, answer 250, drop it */
 	/* Content. */
@@ -118,6 +119,7 @@ struct smtp_session {
 	enum answer trusted;
 	enum smtp_state state;
 	struct smtp_transaction *transaction;	/* NULL outside of one */
+	struct smtp_span asked_sender;	/* of a MAIL that is looked at */
 	/* A verdict at connect or HELO, which holds from MAIL on. */
 	struct verdict connect_verdict, helo_verdict;
 	int64_t deadline;

@@ -135,6 +135,10 @@ $smtp->command('RSET');
 $explained = explains($reference, qr/smtp: RCPT.*: 5\d\d /);
 like($explained, qr/sender +<spam\@sender\.test>/, 'explain: a refusal');
 
+like($smtp->command('MAIL FROM:<big@sender.test> SIZE=9999999999'), qr/^552 /,
+    'a refusal at MAIL');
+$server->wait_log(qr/reject: MAIL from .*: 552 .*; from=<big\@sender\.test> /);
+
 # --- the history ---
 
 my $history = succeeds([ 'history' ], qr/\Q$id{first}\E/, 'history');
@@ -147,6 +151,9 @@ $history = succeeds([ qw(history search SECOND@sender) ],
     qr/\Q$id{second}\E .*<second\@sender\.test> bob\@example\.test/,
     'history search');
 is(scalar(split /\n/, $history), 1, 'history search: no other');
+succeeds([ qw(history search x@elsewhere) ],
+    qr/\Q$reference\E .*<spam\@sender\.test> x\@elsewhere\.test/,
+    'history search: a recipient that was refused');
 is(ctl(qw(history search nobody@nowhere))->{output}, '',
     'history search in vain');
 fails([ qw(history -n x) ], 64, qr/number/, 'history -n x');

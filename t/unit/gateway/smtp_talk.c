@@ -70,12 +70,13 @@ take_message(struct mail *mail, const struct slice *content, size_t count,
 }
 
 static void
-take_trace(const char *id, const struct mail *mail, const char *verdict,
-    const char *text, size_t len, void *argument)
+take_trace(const char *id, const struct mail *mail, const char *refused,
+    const char *verdict, const char *text, size_t len, void *argument)
 {
 	struct talk *talk = argument;
 
 	(void)mail;
+	(void)refused;
 	(void)text;
 	CU_ASSERT(id[0] != '\0' && len > 0);
 	buf_printf(&talk->traces, "%s,", verdict);
