@@ -12,6 +12,7 @@
 #include "filters/dkim_signature.h"
 
 struct arena;
+struct body;
 struct headers;
 struct dkim_engine;
 struct dkim_verifier;
@@ -70,7 +71,14 @@ void dkim_signer_free(struct dkim_signer **);
 struct dkim_signing *dkim_signing_new(struct dkim_signer *, struct arena *,
     const struct headers *, const char *domain, const char *id,
     const char **why);
+
+/* Makes it the ARC-Message-Signature of that set (RFC 8617, 4.1.2). */
+void dkim_signing_arc(struct dkim_signing *, unsigned instance);
 void dkim_signing_body(struct dkim_signing *, const char *bytes, size_t len);
+
+/* All of a body, yielding between pieces.  -1: *why. */
+int dkim_signing_feed(struct dkim_signing *, const struct body *,
+    const char **why);
 
 /*
  * The value of the DKIM-Signature field, folded with CRLF TAB, in the arena.
@@ -78,5 +86,10 @@ void dkim_signing_body(struct dkim_signing *, const char *bytes, size_t len);
  */
 const char *dkim_signing_eom(struct dkim_signing *, const char **why);
 void dkim_signing_free(struct dkim_signing **);
+
+/* For ARC-Seal: b= for a hash (SHA-256), folded, or NULL and *why; and a=. */
+const char *dkim_signer_seal(const struct dkim_signer *, struct arena *,
+    const unsigned char *hash, const char **why);
+const char *dkim_signer_algorithm(const struct dkim_signer *);
 
 #endif

@@ -9,7 +9,6 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/net.h"
-#include "base/task.h"
 #include "filters/dkim_engine.h"
 #include "filters/trace.h"
 
@@ -192,28 +191,6 @@ choose_domain(const struct dkim_sign_options *options, const struct mail *mail)
 	return found;
 }
 
-static int
-feed_body(struct dkim_signing *signing, const struct body *body,
-    const char **why)
-{
-	char *scratch = malloc(BODY_READ_MAX);
-	const char *bytes;
-	size_t at = 0;
-	ssize_t n;
-
-	if (scratch == NULL)
-		fatal("dkim_sign: out of memory");
-	while ((n = body_read(body, at, scratch, &bytes)) > 0) {
-		dkim_signing_body(signing, bytes, (size_t)n);
-		if ((at += (size_t)n) < body_size(body))
-			task_yield();
-	}
-	free(scratch);
-	if (n == -1)
-		*why = "the body cannot be read";
-	return (int)n;
-}
-
 static const char *
 sign(const struct instance *instance, struct mail *mail, const char *domain,
     const char **why)
@@ -224,7 +201,7 @@ sign(const struct instance *instance, struct mail *mail, const char *domain,
 
 	if (signing == NULL)
 		return NULL;
-	if (feed_body(signing, mail->body, why) == 0)
+	if (dkim_signing_feed(signing, mail->body, why) == 0)
 		value = dkim_signing_eom(signing, why);
 	dkim_signing_free(&signing);
 	return value;

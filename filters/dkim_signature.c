@@ -269,14 +269,17 @@ identity_fits(const char *identity, const char *domain)
 /* Who signed; NULL, or why that cannot be said. */
 static const char *
 parse_names(struct dkim_signature *signature, struct arena *arena,
-    const struct tag_list *tags)
+    enum signature_kind kind, const struct tag_list *tags)
 {
-	const struct tag *i = tag_list_find(tags, "i");
+	const struct tag *i = kind == SIGNATURE_DKIM ?
+	    tag_list_find(tags, "i") : NULL;
 	const struct tag *b = tag_list_find(tags, "b");
 	const char *text = compact(arena, b);
 
 	if (text != NULL)
 		strncpy(signature->b, text, sizeof(signature->b) - 1);
+	signature->signature = text;
+	signature->body_hash = compact(arena, tag_list_find(tags, "bh"));
 	signature->algorithm = compact(arena, tag_list_find(tags, "a"));
 	signature->domain = dns_name(arena, tag_list_find(tags, "d"));
 	signature->selector = dns_name(arena, tag_list_find(tags, "s"));
@@ -312,6 +315,29 @@ parse_fields(struct dkim_signature *signature, struct arena *arena,
 	return NULL;
 }
 
+/* RFC 6376, 3.5: what c= leaves out is simple. */
+static const char *
+parse_canonicalization(struct dkim_signature *signature, struct arena *arena,
+    const struct tag_list *tags)
+{
+	const char *c = compact(arena, tag_list_find(tags, "c"));
+	const char *slash = c == NULL ? NULL : strchr(c, '/');
+	size_t len = slash != NULL ? (size_t)(slash - c) :
+	    c != NULL ? strlen(c) : 0;
+	struct tag header = { .value = c, .len = len };
+
+	if (c == NULL)
+		return NULL;
+	signature->relaxed_header = tag_is(&header, "relaxed");
+	signature->relaxed_body = slash != NULL &&
+	    strcasecmp(slash + 1, "relaxed") == 0;
+	if ((!signature->relaxed_header && !tag_is(&header, "simple")) ||
+	    (slash != NULL && !signature->relaxed_body &&
+	    strcasecmp(slash + 1, "simple") != 0))
+		return "unknown canonicalization";
+	return NULL;
+}
+
 static const char *
 parse_times(const struct dkim_rules *rules, const struct tag_list *tags,
     int64_t now)
@@ -334,7 +360,8 @@ parse_times(const struct dkim_rules *rules, const struct tag_list *tags,
 
 /* What the other tags demand; NULL, or why they cannot be met. */
 static const char *
-parse_methods(struct dkim_signature *signature, const struct tag_list *tags)
+parse_methods(struct dkim_signature *signature, enum signature_kind kind,
+    const struct tag_list *tags)
 {
 	const struct tag *v = tag_list_find(tags, "v");
 	const struct tag *q = tag_list_find(tags, "q");
@@ -343,7 +370,7 @@ parse_methods(struct dkim_signature *signature, const struct tag_list *tags)
 	const struct tag *bh = tag_list_find(tags, "bh");
 	int64_t length;
 
-	if (v == NULL || !tag_is(v, "1"))
+	if (kind == SIGNATURE_DKIM && (v == NULL || !tag_is(v, "1")))
 		return "v= is not 1";
 	if (signature->algorithm == NULL ||
 	    (strcmp(signature->algorithm, "rsa-sha256") != 0 &&
@@ -352,7 +379,7 @@ parse_methods(struct dkim_signature *signature, const struct tag_list *tags)
 		return "unknown algorithm";
 	if (q != NULL && !has_word(q, "dns/txt"))
 		return "q= is not dns/txt";
-	if (bh == NULL || !is_base64(bh))
+	if (kind != SIGNATURE_ARC_SEAL && (bh == NULL || !is_base64(bh)))
 		return "bh= is no hash";
 	if (b == NULL || !is_base64(b))
 		return "b= is no signature";
@@ -363,6 +390,43 @@ parse_methods(struct dkim_signature *signature, const struct tag_list *tags)
 	signature->has_length = true;
 	signature->length = (uint64_t)length;
 	return NULL;
+}
+
+/* Where b= stands, with the white space around its value. */
+static void
+find_b(struct dkim_signature *signature, const struct tag_list *tags,
+    const char *end)
+{
+	const struct tag *b = tag_list_find(tags, "b");
+	const char *semicolon;
+
+	if (b == NULL)
+		return;
+	signature->b_value = b->value;
+	while (signature->b_value[-1] != '=')
+		signature->b_value--;
+	semicolon = memchr(b->value, ';', (size_t)(end - b->value));
+	signature->b_len = (size_t)((semicolon != NULL ? semicolon : end) -
+	    signature->b_value);
+}
+
+/* What RFC 8617 asks for beyond RFC 6376, or in its place. */
+static const char *
+parse_arc(struct dkim_signature *signature, struct arena *arena,
+    const struct dkim_rules *rules, const struct tag_list *tags)
+{
+	const char *why;
+
+	if (rules->kind == SIGNATURE_ARC_SEAL)
+		return tag_list_find(tags, "h") != NULL ?
+		    "h= in a seal" : NULL;
+	if ((why = parse_canonicalization(signature, arena, tags)) != NULL)
+		return why;
+	/* 4.1.2: a set is sealed as a whole, so nothing can sign its seal. */
+	if (dkim_signature_covers(signature, "ARC-Seal") > 0)
+		return "ARC-Seal in h=";
+	/* Anybody could put more behind a body that was signed in part. */
+	return signature->has_length ? "l= in ARC" : NULL;
 }
 
 void
@@ -382,12 +446,15 @@ dkim_signature_parse(struct dkim_signature *signature, struct arena *arena,
 		decide(signature, "permerror", why);
 		return;
 	}
-	names = parse_names(signature, arena, &tags);
-	malformed = parse_methods(signature, &tags);
+	names = parse_names(signature, arena, rules->kind, &tags);
+	malformed = parse_methods(signature, rules->kind, &tags);
+	find_b(signature, &tags, value + len);
 	if (names != NULL)
 		malformed = names;
-	if (malformed == NULL)
+	if (malformed == NULL && rules->kind != SIGNATURE_ARC_SEAL)
 		malformed = parse_fields(signature, arena, &tags);
+	if (malformed == NULL && rules->kind != SIGNATURE_DKIM)
+		malformed = parse_arc(signature, arena, rules, &tags);
 	if (malformed == NULL)
 		malformed = parse_times(rules, &tags, now);
 	if (malformed != NULL) {

@@ -40,6 +40,10 @@ struct dkim_signature {
 	const char *algorithm;		/* a=, or NULL */
 	char b[9];			/* first letters of b= */
 	const char *signed_fields;	/* h=, without white space */
+	const char *signature, *body_hash;	/* b=, bh= without white space */
+	const char *b_value;		/* b= as it stands, up to its ";": */
+	size_t b_len;			/* empty where it is signed (3.7) */
+	bool relaxed_header, relaxed_body;	/* c= */
 	bool has_length;		/* l= */
 	bool test;			/* the key says t=y */
 	uint64_t length;
@@ -51,7 +55,13 @@ struct dkim_signature {
 	const char *result, *reason;
 };
 
+enum signature_kind { SIGNATURE_DKIM,
+	SIGNATURE_ARC_MESSAGE,		/* RFC 8617, 4.1.2: no v=, another i= */
+	SIGNATURE_ARC_SEAL		/* 4.1.3: signs neither h= nor body */
+};
+
 struct dkim_rules {
+	enum signature_kind kind;
 	int64_t minimum_key_bits;	/* RSA */
 	int64_t clock_skew;		/* seconds */
 	size_t max_signatures;		/* more are not looked at */
@@ -60,7 +70,7 @@ struct dkim_rules {
 };
 
 /*
- * Reads the value of a DKIM-Signature field.  now: seconds since the epoch.
+ * Reads the value of a signature's field.  now: seconds since the epoch.
  * Sets result if the signature cannot or must not be verified.
  */
 void dkim_signature_parse(struct dkim_signature *, struct arena *,

@@ -5,10 +5,7 @@
  */
 #include "filters/dkim_engine.h"
 
-#include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/rsa.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,19 +13,17 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/task.h"
 #include "filters/dkim_canon.h"
+#include "filters/dkim_key.h"
 #include "filters/mail.h"
 
-#define RSA_BITS_MIN 1024	/* RFC 8301, 3.2 */
-#define RSA_BITS_MAX 8192
 #define SIGNED_FIELDS_MAX 100	/* some verifiers cut h= at 4 KB */
 #define LINE_LENGTH 76
-#define HASH_SIZE 32
 
 struct dkim_signer {
 	struct arena *arena;
 	EVP_PKEY *key;
-	bool rsa;
 	const char *selector;
 	const char *const *fields, *const *oversign;
 	bool relaxed_header, relaxed_body;
@@ -39,49 +34,12 @@ struct dkim_signing {
 	const struct dkim_signer *signer;
 	struct arena *arena;
 	const char *domain;
+	unsigned instance;		/* of ARC; 0: DKIM */
 	EVP_MD_CTX *header_hash, *body_hash;
 	struct dkim_canon_body body;
 	struct buf names;		/* h=, folded */
 	size_t line;			/* of its last line */
 };
-
-/* An encrypted key: never ask the terminal for its pass phrase. */
-static int
-no_pass_phrase(char *text, int size, int writing, void *argument)
-{
-	(void)text;
-	(void)size;
-	(void)writing;
-	(void)argument;
-	return -1;
-}
-
-static int
-key_load(struct dkim_signer *signer, const char *pem, size_t len,
-    const char **why)
-{
-	BIO *bio = BIO_new_mem_buf(pem, (int)len);
-
-	if (bio != NULL)
-		signer->key = PEM_read_bio_PrivateKey(bio, NULL,
-		    no_pass_phrase, NULL);
-	BIO_free(bio);
-	ERR_clear_error();
-	*why = NULL;
-	if (signer->key == NULL)
-		*why = "the key is not a private key in PEM";
-	else if (EVP_PKEY_is_a(signer->key, "ED25519"))
-		signer->rsa = false;
-	else if (!EVP_PKEY_is_a(signer->key, "RSA"))
-		*why = "the key is neither RSA nor Ed25519";
-	else if (EVP_PKEY_get_bits(signer->key) < RSA_BITS_MIN)
-		*why = "the RSA key has less than 1024 bits";
-	else if (EVP_PKEY_get_bits(signer->key) > RSA_BITS_MAX)
-		*why = "the RSA key has more than 8192 bits";
-	else
-		signer->rsa = true;
-	return *why == NULL ? 0 : -1;
-}
 
 static const char *const *
 copy_strings(struct arena *arena, const char *const *strings)
@@ -111,7 +69,8 @@ dkim_signer_new(const struct dkim_signer_settings *settings, const char **why)
 	signer->relaxed_header = settings->relaxed_header;
 	signer->relaxed_body = settings->relaxed_body;
 	signer->expire = settings->expire;
-	if (key_load(signer, settings->key, settings->key_len, why) == -1)
+	signer->key = dkim_key_private(settings->key, settings->key_len, why);
+	if (signer->key == NULL)
 		dkim_signer_free(&signer);
 	return signer;
 }
@@ -211,16 +170,6 @@ sign_header(struct dkim_signing *signing, const struct headers *headers,
 	return 0;
 }
 
-static EVP_MD_CTX *
-hash_new(void)
-{
-	EVP_MD_CTX *hash = EVP_MD_CTX_new();
-
-	if (hash == NULL || EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1)
-		fatal("dkim: no SHA-256");
-	return hash;
-}
-
 struct dkim_signing *
 dkim_signing_new(struct dkim_signer *signer, struct arena *arena,
     const struct headers *headers, const char *domain, const char *id,
@@ -232,8 +181,8 @@ dkim_signing_new(struct dkim_signer *signer, struct arena *arena,
 	signing->signer = signer;
 	signing->arena = arena;
 	signing->domain = arena_strdup(arena, domain);
-	signing->header_hash = hash_new();
-	signing->body_hash = hash_new();
+	signing->header_hash = dkim_hash_new();
+	signing->body_hash = dkim_hash_new();
 	signing->line = 8 + strlen("h=");
 	dkim_canon_body_begin(&signing->body, signing->body_hash,
 	    signer->relaxed_body);
@@ -243,18 +192,37 @@ dkim_signing_new(struct dkim_signer *signer, struct arena *arena,
 }
 
 void
+dkim_signing_arc(struct dkim_signing *signing, unsigned instance)
+{
+	signing->instance = instance;
+}
+
+void
 dkim_signing_body(struct dkim_signing *signing, const char *bytes, size_t len)
 {
 	dkim_canon_body_add(&signing->body, bytes, len);
 }
 
-static const char *
-base64(struct arena *arena, const unsigned char *bytes, size_t len)
+int
+dkim_signing_feed(struct dkim_signing *signing, const struct body *body,
+    const char **why)
 {
-	unsigned char *text = arena_alloc(arena, (len + 2) / 3 * 4 + 1);
+	char *scratch = malloc(BODY_READ_MAX);
+	const char *bytes;
+	size_t at = 0;
+	ssize_t n;
 
-	EVP_EncodeBlock(text, bytes, (int)len);
-	return (const char *)text;
+	if (scratch == NULL)
+		fatal("dkim: out of memory");
+	while ((n = body_read(body, at, scratch, &bytes)) > 0) {
+		dkim_signing_body(signing, bytes, (size_t)n);
+		if ((at += (size_t)n) < body_size(body))
+			task_yield();
+	}
+	free(scratch);
+	if (n == -1)
+		*why = "the body cannot be read";
+	return (int)n;
 }
 
 /* All of the field's value but what b= holds. */
@@ -262,13 +230,17 @@ static void
 put_value(struct dkim_signing *signing, struct buf *value)
 {
 	const struct dkim_signer *signer = signing->signer;
-	unsigned char hash[HASH_SIZE];
+	unsigned char hash[DKIM_HASH_SIZE];
 	int64_t now = time(NULL);
 
 	dkim_canon_body_end(&signing->body);
 	EVP_DigestFinal_ex(signing->body_hash, hash, NULL);
-	buf_printf(value, "v=1; a=%s; c=%s/%s;\r\n\td=%s;\r\n\ts=%s; t=%lld;",
-	    signer->rsa ? "rsa-sha256" : "ed25519-sha256",
+	if (signing->instance == 0)
+		buf_puts(value, "v=1;");
+	else
+		buf_printf(value, "i=%u;", signing->instance);
+	buf_printf(value, " a=%s; c=%s/%s;\r\n\td=%s;\r\n\ts=%s; t=%lld;",
+	    dkim_key_algorithm(signer->key),
 	    signer->relaxed_header ? "relaxed" : "simple",
 	    signer->relaxed_body ? "relaxed" : "simple",
 	    signing->domain, signer->selector, (long long)now);
@@ -278,33 +250,7 @@ put_value(struct dkim_signing *signing, struct buf *value)
 	buf_puts(value, "\r\n\th=");
 	buf_append(value, signing->names.data, signing->names.len);
 	buf_printf(value, ";\r\n\tbh=%s;\r\n\tb=",
-	    base64(signing->arena, hash, sizeof(hash)));
-}
-
-/* RFC 8463, 3: Ed25519 signs the hash as if it were the message. */
-static int
-sign_hash(const struct dkim_signer *signer, const unsigned char *hash,
-    unsigned char *signature, size_t *len)
-{
-	EVP_PKEY_CTX *rsa;
-	EVP_MD_CTX *ed25519;
-	int rc;
-
-	if (!signer->rsa) {
-		ed25519 = EVP_MD_CTX_new();
-		rc = ed25519 != NULL && EVP_DigestSignInit(ed25519, NULL,
-		    NULL, NULL, signer->key) == 1 && EVP_DigestSign(ed25519,
-		    signature, len, hash, HASH_SIZE) == 1;
-		EVP_MD_CTX_free(ed25519);
-		return rc ? 0 : -1;
-	}
-	rsa = EVP_PKEY_CTX_new(signer->key, NULL);
-	rc = rsa != NULL && EVP_PKEY_sign_init(rsa) == 1 &&
-	    EVP_PKEY_CTX_set_rsa_padding(rsa, RSA_PKCS1_PADDING) == 1 &&
-	    EVP_PKEY_CTX_set_signature_md(rsa, EVP_sha256()) == 1 &&
-	    EVP_PKEY_sign(rsa, signature, len, hash, HASH_SIZE) == 1;
-	EVP_PKEY_CTX_free(rsa);
-	return rc ? 0 : -1;
+	    dkim_base64(signing->arena, hash, sizeof(hash)));
 }
 
 /* The hash of the header with this field behind it, whose b= is empty. */
@@ -312,7 +258,8 @@ static void
 finish_hash(struct dkim_signing *signing, const struct buf *value,
     unsigned char *hash)
 {
-	static const char name[] = "DKIM-Signature";
+	const char *name = signing->instance == 0 ? "DKIM-Signature" :
+	    "ARC-Message-Signature";
 	struct buf field = BUF_INIT, canonical = BUF_INIT;
 
 	buf_printf(&field, "%s: ", name);
@@ -331,25 +278,17 @@ finish_hash(struct dkim_signing *signing, const struct buf *value,
 const char *
 dkim_signing_eom(struct dkim_signing *signing, const char **why)
 {
-	unsigned char hash[HASH_SIZE], signature[RSA_BITS_MAX / 8];
-	size_t len = sizeof(signature);
+	unsigned char hash[DKIM_HASH_SIZE];
 	struct buf value = BUF_INIT;
 	const char *text = NULL, *b;
 
 	put_value(signing, &value);
 	finish_hash(signing, &value, hash);
-	if (sign_hash(signing->signer, hash, signature, &len) == 0) {
-		b = base64(signing->arena, signature, len);
-		for (size_t left = strlen(b), n; left > 0; left -= n, b += n) {
-			n = left < LINE_LENGTH - 10 ? left : LINE_LENGTH - 10;
-			buf_append(&value, b, n);
-			if (n < left)
-				buf_puts(&value, "\r\n\t");
-		}
+	b = dkim_key_sign(signing->signer->key, signing->arena, hash, why);
+	if (b != NULL) {
+		buf_puts(&value, b);
 		text = arena_strndup(signing->arena, value.data, value.len);
-	} else
-		*why = "OpenSSL cannot sign";
-	ERR_clear_error();
+	}
 	buf_release(&value);
 	return text;
 }
@@ -365,4 +304,17 @@ dkim_signing_free(struct dkim_signing **signingp)
 	EVP_MD_CTX_free(signing->header_hash);
 	EVP_MD_CTX_free(signing->body_hash);
 	buf_release(&signing->names);
+}
+
+const char *
+dkim_signer_seal(const struct dkim_signer *signer, struct arena *arena,
+    const unsigned char *hash, const char **why)
+{
+	return dkim_key_sign(signer->key, arena, hash, why);
+}
+
+const char *
+dkim_signer_algorithm(const struct dkim_signer *signer)
+{
+	return dkim_key_algorithm(signer->key);
 }

@@ -6,10 +6,10 @@
 
 #include "base/arena.h"
 #include "base/conf.h"
-#include "base/dns.h"
 #include "base/log.h"
 #include "base/task.h"
 #include "filters/dkim_engine.h"
+#include "filters/key_lookup.h"
 
 enum partial_body { PARTIAL_BODY_NEUTRAL, PARTIAL_BODY_PASS };
 
@@ -48,31 +48,11 @@ struct instance {
 	size_t max_signatures;
 };
 
-/*
- * The look-ups of one message.  They outlive it if it ends early, since abort
- * must not wait: whoever lets go last frees them.
- */
-struct lookups {
-	struct arena *arena;
-	size_t holders;
-	size_t running;
-	struct task_cond done;
-	int64_t deadline;
-};
-
-struct lookup {
-	struct lookups *all;
-	const char *name;
-	const struct dns_answer *answer;	/* NULL: not yet */
-	struct lookup *next;
-};
-
 /* A message being verified. */
 struct state {
 	struct dkim_verifier *verifier;
-	struct lookups *lookups;
-	struct lookup *first;		/* one for each name */
-	struct lookup **of;		/* for each signature, or NULL */
+	struct key_lookups *lookups;
+	struct key_lookup **of;		/* for each signature, or NULL */
 };
 
 static void *
@@ -111,60 +91,6 @@ release(void *argument)
 }
 
 static void
-lookups_let_go(struct lookups *lookups)
-{
-	struct arena *arena = lookups->arena;
-
-	if (--lookups->holders == 0)
-		arena_free(&arena);	/* holds lookups, too */
-}
-
-static void
-look_up(void *argument)
-{
-	struct lookup *lookup = argument;
-	struct lookups *all = lookup->all;
-
-	lookup->answer = dns_query(all->arena, lookup->name, DNS_TXT,
-	    all->deadline);
-	all->running--;
-	task_cond_broadcast(&all->done);
-	lookups_let_go(all);
-}
-
-static struct lookup *
-lookup_start(struct state *state, const char *name)
-{
-	struct lookups *all = state->lookups;
-	struct lookup *lookup;
-
-	for (lookup = state->first; lookup != NULL; lookup = lookup->next)
-		if (strcmp(lookup->name, name) == 0)
-			return lookup;
-	lookup = arena_alloc(all->arena, sizeof(*lookup));
-	lookup->all = all;
-	lookup->name = arena_strdup(all->arena, name);
-	lookup->next = state->first;
-	state->first = lookup;
-	all->holders++;
-	all->running++;
-	task_detach("dkim key", look_up, lookup);
-	return lookup;
-}
-
-static struct lookups *
-lookups_new(int64_t deadline)
-{
-	struct arena *arena = arena_new(0);
-	struct lookups *lookups = arena_alloc(arena, sizeof(*lookups));
-
-	lookups->arena = arena;
-	lookups->holders = 1;
-	lookups->deadline = deadline;
-	return lookups;
-}
-
-static void
 keys_ask(struct filter_run *run, struct state *state)
 {
 	const struct instance *instance = run->instance;
@@ -176,15 +102,14 @@ keys_ask(struct filter_run *run, struct state *state)
 
 	if (deadline > run->mail->deadline)
 		deadline = run->mail->deadline;
-	state->of = arena_alloc(arena, count * sizeof(struct lookup *));
+	state->of = arena_alloc(arena, count * sizeof(struct key_lookup *));
 	for (size_t i = 0; i < count; i++) {
 		if (signatures[i].result != NULL)
 			continue;
 		if (state->lookups == NULL)
-			state->lookups = lookups_new(deadline);
-		state->of[i] = lookup_start(state, arena_printf(arena,
-		    "%s._domainkey.%s", signatures[i].selector,
-		    signatures[i].domain));
+			state->lookups = key_lookups_new(deadline);
+		state->of[i] = key_lookup_start(state->lookups,
+		    signatures[i].selector, signatures[i].domain);
 	}
 }
 
@@ -211,23 +136,17 @@ body(struct filter_run *run, const char *bytes, size_t len)
 	return VERDICT_CONTINUE;
 }
 
-/* RFC 6376, 6.1.2: no key, or several records, is final; silence is not. */
 static void
 key_take(struct state *state, struct dkim_signature *signature,
-    const struct dns_answer *answer)
+    const struct key_lookup *lookup)
 {
-	if (answer == NULL || answer->status == DNS_FAILED) {
-		signature->result = "temperror";
-		signature->reason = "the key's look-up failed";
-	} else if (answer->status != DNS_FOUND || answer->count == 0) {
-		signature->result = "permerror";
-		signature->reason = "no key for signature";
-	} else if (answer->count > 1) {
-		signature->result = "permerror";
-		signature->reason = "several key records";
-	} else
-		dkim_verifier_key(state->verifier, signature,
-		    answer->records[0].text, answer->records[0].text_len);
+	const char *record;
+	size_t len;
+
+	signature->result = key_lookup_result(lookup, &record, &len,
+	    &signature->reason);
+	if (signature->result == NULL)
+		dkim_verifier_key(state->verifier, signature, record, len);
 }
 
 static void
@@ -237,13 +156,11 @@ keys_take(struct filter_run *run, struct state *state)
 	struct dkim_signature *signatures =
 	    dkim_verifier_signatures(state->verifier, &count);
 
-	while (state->lookups != NULL && state->lookups->running > 0)
-		if (task_cond_wait(&state->lookups->done,
-		    run->mail->deadline) == -1)
-			break;
+	if (state->lookups != NULL)
+		key_lookups_wait(state->lookups, run->mail->deadline);
 	for (size_t i = 0; i < count; i++)
 		if (state->of[i] != NULL)
-			key_take(state, &signatures[i], state->of[i]->answer);
+			key_take(state, &signatures[i], state->of[i]);
 }
 
 static void
@@ -270,8 +187,7 @@ state_end(struct filter_run *run)
 	if (state == NULL)
 		return;
 	dkim_verifier_free(&state->verifier);
-	if (state->lookups != NULL)
-		lookups_let_go(state->lookups);
+	key_lookups_free(&state->lookups);
 }
 
 static struct verdict
