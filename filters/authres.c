@@ -196,9 +196,8 @@ authres_print(struct arena *arena, const char *id,
 	return value;
 }
 
-/* Skips white space, folds and comments, which may be nested. */
-static const char *
-skip_cfws(const char *at, const char *end)
+const char *
+authres_skip_cfws(const char *at, const char *end)
 {
 	size_t depth = 0;
 
@@ -219,7 +218,8 @@ skip_cfws(const char *at, const char *end)
 const char *
 authres_id(struct arena *arena, const char *value, size_t len)
 {
-	const char *end = value + len, *at = skip_cfws(value, end);
+	const char *end = value + len;
+	const char *at = authres_skip_cfws(value, end);
 	char *id = arena_alloc(arena, (size_t)(end - at) + 1), *to = id;
 
 	if (at < end && *at == '"') {
@@ -239,6 +239,60 @@ authres_id(struct arena *arena, const char *value, size_t len)
 	*to = '\0';
 	id += strspn(id, " \t");
 	return *id != '\0' ? id : NULL;
+}
+
+/* Behind the next semicolon outside of quotes and comments; or the end. */
+static const char *
+skip_part(const char *at, const char *end)
+{
+	bool quoted = false;
+
+	while (at < end) {
+		if (!quoted && (at = authres_skip_cfws(at, end)) == end)
+			break;
+		if (*at == '\\' && at + 1 < end)
+			at++;
+		else if (*at == '"')
+			quoted = !quoted;
+		else if (*at == ';' && !quoted)
+			return at + 1;
+		at++;
+	}
+	return end;
+}
+
+static size_t
+token_length(const char *at, const char *end)
+{
+	const char *start = at;
+
+	while (at < end && is_token_char(*at))
+		at++;
+	return (size_t)(at - start);
+}
+
+const char *
+authres_result(struct arena *arena, const char *value, size_t len,
+    const char *method)
+{
+	const char *end = value + len, *at, *found = NULL;
+	size_t n;
+
+	for (at = skip_part(value, end); at < end; at = skip_part(at, end)) {
+		at = authres_skip_cfws(at, end);
+		n = token_length(at, end);
+		if (n != strlen(method) || strncasecmp(at, method, n) != 0)
+			continue;
+		at = authres_skip_cfws(at + n, end);
+		if (at == end || *at != '=')
+			continue;
+		if (found != NULL)
+			return "";
+		at = authres_skip_cfws(at + 1, end);
+		n = token_length(at, end);
+		found = arena_strndup(arena, at, n);
+	}
+	return found;
 }
 
 static size_t

@@ -24,6 +24,16 @@ const char *authres_print(struct arena *, const char *id,
  */
 const char *authres_id(struct arena *, const char *value, size_t len);
 
+/*
+ * The result that a field's value reports for a method, in the arena; "" if it
+ * reports several, NULL if none.  The first part, the id, is passed over.
+ */
+const char *authres_result(struct arena *, const char *value, size_t len,
+    const char *method);
+
+/* Skips white space, folds and comments, which may be nested. */
+const char *authres_skip_cfws(const char *at, const char *end);
+
 /* Whether two ids are the same: case and a last dot do not matter. */
 bool authres_id_equal(const char *, const char *);
 

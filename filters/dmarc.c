@@ -2,7 +2,8 @@
  * DMARC (RFC 9989): whether a domain that SPF or DKIM has authenticated is the
  * author's, and if not, what the author's domain asks for.
  *
- * It stands behind "spf" and "dkim" in the chain and reads their findings.
+ * It stands behind "spf", "dkim" and "arc" in the chain and reads their
+ * findings.
  */
 #include "filters/dmarc.h"
 
@@ -256,6 +257,55 @@ cannot_tell(struct filter_run *run, const struct dmarc_policy *policy)
 		.text = "DMARC cannot be checked now" };
 }
 
+/*
+ * RFC 9989, 5.4, lets a receiver depart from the policy by what it knows: a
+ * trusted sealer of an ARC chain tells that DMARC passed before the message was
+ * forwarded (RFC 8617, 7.2).  UNKNOWN: its seal cannot be verified now.
+ */
+static enum answer
+vouched(struct filter_run *run)
+{
+	const struct finding *arc = finding_find(run->mail, "arc", NULL);
+	const char *trust = arc == NULL ? NULL :
+	    finding_value(arc, "policy", "trust");
+
+	if (trust == NULL || strcmp(trust, "dmarc") != 0)
+		return ANSWER_NO;
+	if (strcmp(arc->result, "pass") == 0)
+		return ANSWER_YES;
+	return strcmp(arc->result, "temperror") == 0 ? ANSWER_UNKNOWN :
+	    ANSWER_NO;
+}
+
+static struct verdict
+fail(struct filter_run *run, const struct dmarc_policy *policy,
+    const char *author, const char *why, enum dmarc_action action)
+{
+	const struct finding *arc;
+	struct finding *finding;
+	const char *sealer;
+
+	switch (vouched(run)) {
+	case ANSWER_NO:
+		break;
+	case ANSWER_UNKNOWN:
+		report_policy(run, report(run, "fail", why, author), policy,
+		    action);
+		return cannot_tell(run, policy);
+	case ANSWER_YES:
+		arc = finding_find(run->mail, "arc", NULL);
+		sealer = finding_value(arc, "policy", "sealer");
+		finding = report(run, "fail", arena_printf(run->mail->arena,
+		    "%s; local policy: arc sealed by %s", why, sealer),
+		    author);
+		report_policy(run, finding, policy, DMARC_NONE);
+		finding_property(run, finding, "policy", "override", "arc");
+		return VERDICT_CONTINUE;
+	}
+	report_policy(run, report(run, "fail", why, author), policy, action);
+	return enforce(run, policy, action);
+}
+
 static struct verdict
 check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
     const char *author)
@@ -289,9 +339,7 @@ check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
 		    author), &policy, DMARC_NONE);
 		return cannot_tell(run, &policy);
 	}
-	report_policy(run, report(run, "fail", alignment.by, author), &policy,
-	    action);
-	return enforce(run, &policy, action);
+	return fail(run, &policy, author, alignment.by, action);
 }
 
 /*

@@ -1,4 +1,6 @@
 /* All filters that exist: the only place that knows them all. */
+#include "filters/arc.h"
+#include "filters/arc_seal.h"
 #include "filters/authres.h"
 #include "filters/chain.h"
 #include "filters/dkim_sign.h"
@@ -12,9 +14,11 @@ const struct filter *const filters_all[] = {
 	&filter_greylist,
 	&filter_spf,
 	&filter_dkim,
+	&filter_arc,
 	&filter_dmarc,
 	&filter_authres,
 	&filter_dkim_sign,
+	&filter_arc_seal,
 	&filter_milter,
 	NULL
 };

@@ -40,15 +40,13 @@ gateway_instance(const struct conf *conf, size_t i)
 	return number;
 }
 
-/* One host for each signing section. */
+/* One host for each section with a private key. */
 static const char *
 host_instance(const struct conf *conf, size_t i)
 {
-	const struct conf_section *sections;
-	size_t count;
+	const struct conf_section *section = settings_isolated(conf, i);
 
-	sections = conf_sections(conf, "dkim_sign", &count);
-	return i < count ? sections[i].title : NULL;
+	return section == NULL ? NULL : section->title;
 }
 
 static bool
@@ -57,7 +55,7 @@ gateway_may_see(const struct conf_section *section, const char *option,
 {
 	(void)option;
 	(void)instance;
-	return strcmp(section->kind->name, "dkim_sign") != 0 &&
+	return !settings_is_isolated(section->kind) &&
 	    strcmp(section->kind->name, "store") != 0;
 }
 
@@ -77,7 +75,7 @@ host_may_see(const struct conf_section *section, const char *option,
     void *instance)
 {
 	(void)option;
-	return strcmp(section->kind->name, "dkim_sign") == 0 &&
+	return settings_is_isolated(section->kind) &&
 	    strcmp(section->title, instance) == 0;
 }
 

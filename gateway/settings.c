@@ -152,10 +152,36 @@ own_socket(const struct conf *conf, const char *name, const char *file,
 	    .option = "run_directory" }, argument);
 }
 
+bool
+settings_is_isolated(const struct section_kind *kind)
+{
+	for (size_t k = 0; filters_all[k] != NULL; k++)
+		if (filters_all[k]->options == kind)
+			return (filters_all[k]->traits & FILTER_ISOLATED) != 0;
+	return false;
+}
+
+const struct conf_section *
+settings_isolated(const struct conf *conf, size_t n)
+{
+	const struct conf_section *sections;
+	size_t count;
+
+	for (size_t k = 0; filters_all[k] != NULL; k++) {
+		if (!(filters_all[k]->traits & FILTER_ISOLATED))
+			continue;
+		sections = conf_sections(conf, filters_all[k]->name, &count);
+		if (n < count)
+			return &sections[n];
+		n -= count;
+	}
+	return NULL;
+}
+
 void
 settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 {
-	const struct conf_section *sections;
+	const struct conf_section *sections, *isolated;
 	const struct policy_options *policy = conf_get(conf, "policy");
 	const struct console_options *console = conf_get(conf, "console");
 	char name[256], file[256];
@@ -169,11 +195,10 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 		each_address(&sections[i], "address", name, listener->address,
 		    f, argument);
 	}
-	sections = conf_sections(conf, "dkim_sign", &count);
-	for (size_t i = 0; i < count; i++) {
-		snprintf(name, sizeof(name), "host:%s", sections[i].title);
-		snprintf(file, sizeof(file), "host-%s.sock",
-		    sections[i].title);
+	for (size_t i = 0; (isolated = settings_isolated(conf, i)) != NULL;
+	    i++) {
+		snprintf(name, sizeof(name), "host:%s", isolated->title);
+		snprintf(file, sizeof(file), "host-%s.sock", isolated->title);
 		own_socket(conf, name, file, f, argument);
 	}
 	each_address(only_section(conf, "policy"), "listen", "policy",
@@ -215,30 +240,47 @@ check_listeners(const struct conf *conf, struct buf *errors)
 	}
 }
 
+static const struct filter *
+filter_of(const struct section_kind *kind)
+{
+	size_t k = 0;
+
+	while (filters_all[k]->options != kind)
+		k++;
+	return filters_all[k];
+}
+
+/* A host is known by its title alone. */
+static bool
+stands_twice(const struct conf *conf, size_t n)
+{
+	const char *title = settings_isolated(conf, n)->title;
+
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(settings_isolated(conf, i)->title, title) == 0)
+			return true;
+	return false;
+}
+
 /* Sections with a host of their own: its setup tells a bad key and the like. */
 static void
 check_isolated(const struct conf *conf, struct buf *errors)
 {
-	const struct conf_section *sections;
-	size_t count;
+	const struct conf_section *section;
 
-	for (size_t k = 0; filters_all[k] != NULL; k++) {
-		const struct filter *filter = filters_all[k];
+	for (size_t i = 0; (section = settings_isolated(conf, i)) != NULL;
+	    i++) {
+		const struct filter *filter = filter_of(section->kind);
+		const char *why = NULL;
+		void *instance = filter->setup(conf, section, &why);
 
-		if (!(filter->traits & FILTER_ISOLATED))
-			continue;
-		sections = conf_sections(conf, filter->name, &count);
-		for (size_t i = 0; i < count; i++) {
-			const char *why = NULL;
-			void *instance;
-
-			instance = filter->setup(conf, &sections[i], &why);
-			if (instance == NULL)
-				conf_error(errors, conf, &sections[i], NULL,
-				    "%s", why);
-			else
-				filter->release(instance);
-		}
+		if (instance == NULL)
+			conf_error(errors, conf, section, NULL, "%s", why);
+		else
+			filter->release(instance);
+		if (stands_twice(conf, i))
+			conf_error(errors, conf, section, NULL,
+			    "another filter with a host has this title");
 	}
 }
 

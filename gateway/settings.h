@@ -4,6 +4,9 @@
 #ifndef GATEWAY_SETTINGS_H
 #define GATEWAY_SETTINGS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "base/option.h"
 
 #define TOP_OPTIONS(ROW, o)						\
@@ -84,6 +87,12 @@ struct settings_endpoint {
 /* Calls f for each; what it is given lives during the call only. */
 void settings_each_endpoint(const struct conf *,
     void (*f)(const struct settings_endpoint *, void *), void *argument);
+
+/* Whether sections of this kind have a filter host of their own each. */
+bool settings_is_isolated(const struct section_kind *);
+
+/* The nth section with a host, from 0; NULL: no more. */
+const struct conf_section *settings_isolated(const struct conf *, size_t n);
 
 /* Makes the spool and state directories and gives them to the roles' users. */
 int settings_prepare_directories(const struct conf *, const char **why);

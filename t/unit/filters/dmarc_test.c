@@ -303,6 +303,56 @@ results(void)
 	task_shutdown();
 }
 
+/* What "arc" found changes nothing but a failure, and only with trust. */
+static void
+overrides(void)
+{
+	static const struct {
+		const char *name, *from, *arc, *trust;
+		struct input input;
+		enum action action;
+		bool hold, override;
+	} arcs[] = {
+		{ "reject", "From: a@bank.test\r\n", "pass", "dmarc", NOTHING,
+		    ACTION_CONTINUE, false, true },
+		{ "quarantine", "From: a@hold.test\r\n", "pass", "dmarc",
+		    NOTHING, ACTION_CONTINUE, false, true },
+		{ "untrusted", "From: a@bank.test\r\n", "pass", NULL, NOTHING,
+		    ACTION_REJECT, false, false },
+		{ "trusted, but it says nothing of DMARC",
+		    "From: a@bank.test\r\n", "pass", "sealer", NOTHING,
+		    ACTION_REJECT, false, false },
+		{ "broken", "From: a@bank.test\r\n", "fail", "dmarc", NOTHING,
+		    ACTION_REJECT, false, false },
+		{ "no answer", "From: a@bank.test\r\n", "temperror", "dmarc",
+		    NOTHING, ACTION_TEMPFAIL, false, false },
+		{ "no answer, untrusted", "From: a@bank.test\r\n",
+		    "temperror", NULL, NOTHING, ACTION_REJECT, false, false },
+		{ "DMARC passes", "From: a@bank.test\r\n", "pass", "dmarc",
+		    SPF("bank.test"), ACTION_CONTINUE, false, false },
+		{ "two authors", "From: a@bank.test, b@hold.test\r\n",
+		    "pass", "dmarc", NOTHING, ACTION_REJECT, false, false },
+	};
+
+	task_init();
+	set_options();
+	for (size_t i = 0; i < sizeof(arcs) / sizeof(arcs[0]); i++) {
+		struct scene s;
+
+		begin(&s, arcs[i].from, &arcs[i].input);
+		found_before(&s, "arc", arcs[i].arc, "policy", "trust",
+		    arcs[i].trust);
+		run(&s);
+		CASE_ASSERT(arcs[i].name, s.verdict.action == arcs[i].action);
+		CASE_ASSERT(arcs[i].name, s.mail.envelope.hold ==
+		    arcs[i].hold);
+		CASE_ASSERT(arcs[i].name, (finding_value(s.run.findings,
+		    "policy", "override") != NULL) == arcs[i].override);
+		arena_free(&s.arena);
+	}
+	task_shutdown();
+}
+
 static struct verdict
 once(const char *from, const struct input *input, bool *hold)
 {
@@ -489,7 +539,8 @@ configuration(void)
 	buf_release(&errors);
 }
 
-SUITE(dmarc, { "results", results }, { "configuration", configuration },
+SUITE(dmarc, { "results", results }, { "overrides", overrides },
+    { "configuration", configuration },
     { "options", options },
     { "by list", by_list },
     { "HELO only for null senders", helo_only_for_null_senders },
