@@ -480,15 +480,29 @@ raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* What must be there before the first child.  -1: errors say what is wrong. */
+static int
+prepare(struct master *master, const struct conf *conf, struct buf *errors)
+{
+	const char *why;
+
+	if (lock_run_directory(conf_get(conf, ""), &why) != 0 ||
+	    settings_prepare_directories(conf, &why) != 0) {
+		buf_printf(errors, "millgate: %s\n", why);
+		return -1;
+	}
+	raise_descriptor_limit();
+	open_shared(master);
+	return listeners_bind(master, conf, errors);
+}
+
 int
 master_run(const char *path, const char *embedded)
 {
 	static struct master master;
-	const struct top_options *options;
 	struct buf errors = BUF_INIT;
 	struct conf *conf;
-	const char *why;
-	int signals;
+	int signals, status = EX_CONFIG;
 
 	master.path = path;
 	master.embedded = embedded;
@@ -498,29 +512,21 @@ master_run(const char *path, const char *embedded)
 		master.children[i].link = -1;
 	if ((conf = load(&master, &errors)) == NULL) {
 		fprintf(stderr, "%s", errors.data);
-		return EX_CONFIG;
+		goto out;
 	}
-	options = conf_get(conf, "");
 	settings_open_log(conf, "master");
-	if (lock_run_directory(options, &why) != 0 ||
-	    settings_prepare_directories(conf, &why) != 0) {
-		fprintf(stderr, "millgate: %s\n", why);
-		log_error(NULL, "%s", why);
-		conf_free(&conf);
-		return EX_CONFIG;
-	}
 	signals = open_signals();
-	raise_descriptor_limit();
-	open_shared(&master);
-	if (listeners_bind(&master, conf, &errors) != 0) {
+	if (prepare(&master, conf, &errors) != 0) {
 		fprintf(stderr, "%s", errors.data);
 		log_errors(&errors);
-		buf_release(&errors);
-		conf_free(&conf);
-		return EX_CONFIG;
+		goto out;
 	}
-	buf_release(&errors);
 	master.conf = conf;
+	conf = NULL;
 	children_want(&master);
-	return loop(&master, signals);
+	status = loop(&master, signals);
+out:
+	buf_release(&errors);
+	conf_free(&conf);
+	return status;
 }

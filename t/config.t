@@ -139,6 +139,10 @@ wait_for('old processes to end', sub {
 	!grep { $_ == $before } $server->children('gateway');
 });
 works('serves after');
+($status, $output) = run_command($server->command);
+is($status, 78, 'a second one for the same run_directory does not start');
+like($output, qr/^millgate: another Millgate runs/m, 'and says why');
+works('the first one is not touched by it');
 is($server->stop, 0, 'ends with status 0');
 
 # A first start with a port in use.
