@@ -30,6 +30,17 @@ struct counter_row {
 /* Makes rows known; static tables, once at start. */
 void counter_describe(const struct counter_row *, size_t count);
 
+/*
+ * Behind a module's table: describes it in every process that is made of this
+ * program, for the console shows what modules count that it never sets up.
+ */
+#define COUNTER_TABLE(rows)						\
+	static __attribute__((constructor)) void			\
+	rows##_describe(void)						\
+	{								\
+		counter_describe(rows, sizeof(rows) / sizeof((rows)[0])); \
+	}
+
 /* Bytes of one block. */
 size_t counter_block_size(void);
 

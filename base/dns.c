@@ -41,6 +41,7 @@ static const struct counter_row dns_rows[] = {
 	{ "millgate_dns_answers_total", COUNTER_TOTAL,
 	    "DNS questions by what came of them." },
 };
+COUNTER_TABLE(dns_rows)
 
 /* Labels by enum dns_status. */
 static const char *const status_labels[] = {
@@ -234,7 +235,6 @@ dns_init(const struct dns_settings *settings, const char **why)
 		return -1;
 	}
 	resolver.ctx = ctx;
-	counter_describe(dns_rows, sizeof(dns_rows) / sizeof(dns_rows[0]));
 	for (size_t i = 0; i < STATUSES; i++)
 		resolver.answers[i] = counter_get(dns_rows[0].name,
 		    status_labels[i]);

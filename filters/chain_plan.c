@@ -34,6 +34,7 @@ static const struct counter_row chain_rows[] = {
 	{ "millgate_filter_late_total", COUNTER_TOTAL,
 	    "Messages for which a filter had no result in time." },
 };
+COUNTER_TABLE(chain_rows)
 
 /* Sections are told apart by kind and title. */
 static const struct conf_section *
@@ -192,7 +193,6 @@ chain_plan_new(const struct conf *conf, const char *host_directory,
 	    (plan->entries = calloc(count + 1,
 	    sizeof(*plan->entries))) == NULL)
 		fatal("out of memory (chain plan)");
-	counter_describe(chain_rows, OPTION_COUNT(chain_rows));
 	for (; plan->count < count; plan->count++) {
 		struct chain_entry *entry = &plan->entries[plan->count];
 

@@ -41,6 +41,7 @@ static const struct counter_row counter_rows[] = {
 	{ "millgate_milter_failures_total", COUNTER_TOTAL,
 	    "How often a milter gave no verdict." },
 };
+COUNTER_TABLE(counter_rows)
 
 struct milter {
 	char *name;
@@ -109,7 +110,6 @@ milter_new(const char *name, const struct milter_options *o,
 		milter_release(m);
 		return NULL;
 	}
-	counter_describe(counter_rows, OPTION_COUNT(counter_rows));
 	counter_label(labels, sizeof(labels), "filter", name);
 	m->failures = counter_get("millgate_milter_failures_total", labels);
 	return m;

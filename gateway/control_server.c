@@ -31,6 +31,7 @@ static const struct counter_row counters[] = {
 	{ "millgate_control_requests_total", COUNTER_TOTAL,
 	    "Requests of millgatectl." },
 };
+COUNTER_TABLE(counters)
 
 struct control_server {
 	struct control_service service;
@@ -217,7 +218,6 @@ control_server_new(const struct control_service *service)
 
 	if (server == NULL)
 		fatal("out of memory");
-	counter_describe(counters, 1);
 	server->requests = counter_get("millgate_control_requests_total",
 	    NULL);
 	server->service = *service;

@@ -19,6 +19,7 @@ static const struct counter_row counters[] = {
 	{ "millgate_events_dropped_total", COUNTER_TOTAL,
 	    "Events that the console did not take in time." },
 };
+COUNTER_TABLE(counters)
 
 static struct buf pending = BUF_INIT;
 static size_t pending_count;
@@ -106,7 +107,6 @@ flush_now_and_then(void *argument)
 void
 event_open(int fd)
 {
-	counter_describe(counters, 1);
 	dropped = counter_get("millgate_events_dropped_total", NULL);
 	event_fd = fd;
 	task_detach("events", flush_now_and_then, NULL);

@@ -62,6 +62,7 @@ static const struct counter_row counter_rows[] = {
 	{ "millgate_smtp_transaction_seconds", COUNTER_HISTOGRAM,
 	    "Time from MAIL to the end of the transaction." }
 };
+COUNTER_TABLE(counter_rows)
 
 /* A task that accepts from one socket. */
 struct accepter {
@@ -168,11 +169,6 @@ descriptors_for_sessions(void)
 static void
 setup_counters(struct smtp_server *server)
 {
-	static bool described;
-
-	if (!described)
-		counter_describe(counter_rows, OPTION_COUNT(counter_rows));
-	described = true;
 	server->counts[SMTP_COUNT_SESSIONS] =
 	    counter_get("millgate_smtp_sessions_total", NULL);
 	server->counts[SMTP_COUNT_OPEN] =

@@ -24,59 +24,6 @@ struct metrics {
 	size_t count;
 };
 
-/*
- * What modules count that run in other processes: here they are not set up,
- * so nobody describes them.
- */
-static const struct counter_row rows[] = {
-	{ "millgate_smtp_sessions_total", COUNTER_TOTAL,
-	    "SMTP sessions accepted." },
-	{ "millgate_smtp_sessions", COUNTER_GAUGE,
-	    "SMTP sessions now open." },
-	{ "millgate_smtp_sessions_refused_total", COUNTER_TOTAL,
-	    "Connections refused by limits." },
-	{ "millgate_smtp_received_bytes_total", COUNTER_TOTAL,
-	    "Bytes of message content received." },
-	{ "millgate_smtp_messages_total", COUNTER_TOTAL,
-	    "Messages by what became of them." },
-	{ "millgate_smtp_rejects_total", COUNTER_TOTAL,
-	    "Refused commands and messages by reason code." },
-	{ "millgate_smtp_transaction_seconds", COUNTER_HISTOGRAM,
-	    "Time from MAIL to the end of the transaction." },
-	{ "millgate_filter_seconds", COUNTER_HISTOGRAM,
-	    "Time that a filter took for a message." },
-	{ "millgate_filter_outcomes_total", COUNTER_TOTAL,
-	    "What filters decided." },
-	{ "millgate_filter_late_total", COUNTER_TOTAL,
-	    "Messages for which a filter had no result in time." },
-	{ "millgate_milter_failures_total", COUNTER_TOTAL,
-	    "How often a milter gave no verdict." },
-	{ "millgate_delivery_total", COUNTER_TOTAL,
-	    "Deliveries by what became of the recipient." },
-	{ "millgate_delivery_delay_seconds", COUNTER_HISTOGRAM,
-	    "Time from arrival to delivery." },
-	{ "millgate_dns_answers_total", COUNTER_TOTAL,
-	    "DNS questions by what came of them." },
-	{ "millgate_greylist_total", COUNTER_TOTAL,
-	    "What greylisting said." },
-	{ "millgate_policy_clients", COUNTER_GAUGE,
-	    "Connections to the policy server." },
-	{ "millgate_policy_malformed_total", COUNTER_TOTAL,
-	    "Policy requests that made no sense or did not end." },
-	{ "millgate_policy_refused_total", COUNTER_TOTAL,
-	    "Connections that were closed as there were too many." },
-	{ "millgate_policy_requests_total", COUNTER_TOTAL,
-	    "Policy requests by what was answered." },
-	{ "millgate_store_calls_total", COUNTER_TOTAL,
-	    "Questions to the policy store." },
-	{ "millgate_store_seconds", COUNTER_HISTOGRAM,
-	    "Time that the policy store took for an answer." },
-	{ "millgate_store_up", COUNTER_GAUGE,
-	    "Whether the policy store answers." },
-	{ "millgate_events_dropped_total", COUNTER_TOTAL,
-	    "Events that the console did not take in time." },
-};
-
 static void
 answer(struct evhttp_request *request, const char *type, const char *text,
     size_t len)
@@ -159,10 +106,4 @@ metrics_free(struct metrics **metricsp)
 	evhttp_free(metrics->http);
 	free(metrics);
 	*metricsp = NULL;
-}
-
-void
-metrics_describe(void)
-{
-	counter_describe(rows, sizeof(rows) / sizeof(rows[0]));
 }

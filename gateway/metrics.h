@@ -20,7 +20,4 @@ int metrics_listen(struct metrics *, int fd, const char **why);
 /* Closes the sockets and cuts off clients; NULL is fine. */
 void metrics_free(struct metrics **);
 
-/* Makes what the counters of other processes' modules mean known here. */
-void metrics_describe(void);
-
 #endif

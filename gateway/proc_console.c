@@ -48,6 +48,7 @@ static const struct counter_row counters[] = {
 	{ "millgate_history_bytes", COUNTER_GAUGE,
 	    "Room that the history takes." },
 };
+COUNTER_TABLE(counters)
 
 struct console {
 	struct history *history;
@@ -183,8 +184,6 @@ console_prepare(struct process *process, const char **why)
 {
 	(void)why;
 	process->own = &console;
-	metrics_describe();
-	counter_describe(counters, sizeof(counters) / sizeof(counters[0]));
 	for (unsigned i = 0; i < PROCESS_SLOTS; i++)
 		console.blocks[i] = process_counters(process, i);
 	return 0;

@@ -52,6 +52,7 @@ static const struct counter_row counters[] = {
 	{ "millgate_delivery_delay_seconds", COUNTER_HISTOGRAM,
 	    "Time from arrival to delivery." },
 };
+COUNTER_TABLE(counters)
 
 /* --- messages --- */
 
@@ -498,7 +499,6 @@ relay_new(const struct relay_settings *settings, const char **why)
 	}
 	relay->destinations = destinations_new(
 	    (uint32_t)relay->options->connections, relay_work);
-	counter_describe(counters, sizeof(counters) / sizeof(counters[0]));
 	relay->results[RESULT_SENT] = counter_get("millgate_delivery_total",
 	    "status=\"sent\"");
 	relay->results[RESULT_DEFERRED] = counter_get(

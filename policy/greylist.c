@@ -61,6 +61,7 @@ static const struct counter_row counter_rows[] = {
 	{ "millgate_greylist_total", COUNTER_TOTAL,
 	    "What greylisting said." },
 };
+COUNTER_TABLE(counter_rows)
 
 /* --- the step --- */
 
@@ -320,7 +321,6 @@ greylist_new(const struct conf *conf, struct store *store)
 
 	if ((greylist = calloc(1, sizeof(*greylist))) == NULL)
 		fatal("out of memory (greylist)");
-	counter_describe(counter_rows, 1);
 	greylist->options = conf_get(conf, greylist_section.name);
 	greylist->store = store;
 	for (size_t i = 0; i < REASON_COUNT; i++) {

@@ -70,6 +70,7 @@ static const struct counter_row counter_rows[] = {
 	{ "millgate_policy_requests_total", COUNTER_TOTAL,
 	    "Policy requests by what was answered." },
 };
+COUNTER_TABLE(counter_rows)
 
 /* --- the list of clients --- */
 
@@ -431,7 +432,6 @@ policy_server_new(const struct conf *conf, struct store *store)
 
 	if ((server = calloc(1, sizeof(*server))) == NULL)
 		fatal("out of memory (policy)");
-	counter_describe(counter_rows, OPTION_COUNT(counter_rows));
 	server->options = conf_get(conf, "policy");
 	server->greylist = greylist_new(conf, store);
 	server->memo = memo_new();

@@ -45,6 +45,7 @@ static const struct counter_row counters[] = {
 	{ "millgate_store_seconds", COUNTER_HISTOGRAM,
 	    "Time that the policy store took for an answer." },
 };
+COUNTER_TABLE(counters)
 
 struct store *
 store_open(const struct conf *conf, const char *path, const char **why)
@@ -60,7 +61,6 @@ store_open(const struct conf *conf, const char *path, const char **why)
 
 	if ((store = calloc(1, sizeof(*store))) == NULL)
 		fatal("out of memory (store)");
-	counter_describe(counters, sizeof(counters) / sizeof(counters[0]));
 	for (size_t i = 0; i < 3; i++)
 		store->answers[i] = counter_get("millgate_store_calls_total",
 		    labels[i]);
