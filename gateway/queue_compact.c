@@ -19,15 +19,24 @@
 #define TASKS 16
 #define RETRY_MS (60 * 1000)
 
+/*
+ * Messages that nobody takes for days are noted as deferred time and again; the
+ * journals stay as long as their segment, which may be full of such.  Copies
+ * begin with a line or two in the present journal.
+ */
+#define JOURNALS_MAX 8
+
 static bool
 is_worth_it(const struct queue *q, const struct segment *s)
 {
 	int64_t began = (int64_t)(s->serial >> 20);	/* see segment_new */
 
-	return s->ended && !s->locked && !s->keep && s->live > 0 &&
-	    s->live_bytes < s->size / 4 &&
-	    clock_wall_ms() - began >= q->compact_age_ms &&
-	    task_now() >= s->compact_after;
+	if (!s->ended || s->locked || s->keep || s->live == 0 ||
+	    task_now() < s->compact_after)
+		return false;
+	return s->last_journal - s->first_journal >= JOURNALS_MAX ||
+	    (s->live_bytes < s->size / 4 &&
+	    clock_wall_ms() - began >= q->compact_age_ms);
 }
 
 static struct entry *

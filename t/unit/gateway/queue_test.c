@@ -270,6 +270,36 @@ compacts(struct fixture *x)
 }
 TEST(compacts)
 
+/* A segment whose messages all wait is copied for the sake of the journals. */
+static void
+journals_end(struct fixture *x)
+{
+	struct entry *entry;
+
+	x->segment_size = 60000;
+	fixture_open_spools(x);
+	fixture_open_queue(x);
+	fixture_commit(x, "a", 2, 25000);
+	fixture_commit(x, "b", 1, 25000);
+	fixture_commit(x, "next", 1, 59000);	/* another segment */
+	queue_poll(x->queue);
+	record(x, "a", NULL, OUTCOME_DEFERRED, 7000);
+	x->queue->compact_age_ms = 0;
+	maintain(x);
+	entry = (struct entry *)queue_find(x->queue, "a");
+	CU_ASSERT(entry->generation == 0);
+	entry->segment->last_journal += 8;
+	maintain(x);
+	CU_ASSERT(entry->generation == 1);
+	CU_ASSERT(entry->segment->last_journal ==
+	    entry->segment->first_journal);
+	restart(x);
+	CU_ASSERT(fixture_is_whole(x, "a", 2, 25000));
+	CU_ASSERT(fixture_is_whole(x, "b", 1, 25000));
+	CU_ASSERT(queue_find(x->queue, "a")->next_try_ms == 7000);
+}
+TEST(journals_end)
+
 /*
  * A crash between the copy and the unlinking leaves both.  The journal says so,
  * and without the journal the newer one wins.
@@ -597,6 +627,7 @@ SUITE(queue, { "polls", test_polls }, { "only committed",
     test_only_committed }, { "restarts", test_restarts },
     { "holds", test_holds }, { "busy", test_busy },
     { "unlinks", test_unlinks }, { "compacts", test_compacts },
+    { "journals end", test_journals_end },
     { "duplicates", test_duplicates },
     { "moves under way", test_moves_under_way },
     { "compaction fails", test_compaction_fails }, { "torn", test_torn },
