@@ -36,7 +36,7 @@ is(join("\n", files()), join("\n", map { "$prefix/$_" } qw(
     share/man/man8/millgatectl.8)), 'what is installed');
 ok(-d "$to$etc", 'a directory for the configuration');
 
-my $unit = read_file("$to/usr/lib/systemd/system/millgate.service");
+my $unit = read_file("$to$prefix/lib/systemd/system/millgate.service");
 my @programs = $unit =~ m{^Exec(?:Start|StartPre)=(\S+)}mg;
 cmp_ok(@programs, '>', 0, 'the unit starts something');
 ok(-x "$to$_", "the unit runs $_, which is there") for @programs;
