@@ -150,101 +150,98 @@ subtest 'a damaged store' => sub {
 	is $server->stop, 0, 'ends';
 };
 
-SKIP: {
-	skip 'no redis-server', 1 unless -x '/usr/bin/redis-server';
-	subtest 'Redis' => sub {
-		my $redis = start_redis();
-		my $server = start_millgate(text => configuration(<<"END"));
+subtest 'Redis' => sub {
+	my $redis = start_redis();
+	my $server = start_millgate(text => configuration(<<"END"));
 store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 200ms }
 END
-		comes_back($server, 'Redis');
-		my (undef, $keys) = run_command('redis-cli', '-p',
-		    $redis->{port}, 'keys', '*');
-		like $keys, qr/^millgate:grey:\{127\.0\.0\.0\/24\}:/m,
-		    'keys are in one slot of a cluster';
-		unlike $keys, qr/bob|alice/, 'and name nobody';
+	comes_back($server, 'Redis');
+	my (undef, $keys) = run_command('redis-cli', '-p',
+	    $redis->{port}, 'keys', '*');
+	like $keys, qr/^millgate:grey:\{127\.0\.0\.0\/24\}:/m,
+	    'keys are in one slot of a cluster';
+	unlike $keys, qr/bob|alice/, 'and name nobody';
 
-		stop_process($redis->{pid}, 'KILL');
-		my $begin = time;
-		like attempt($server, "r$_\@example.test"), qr/^250 /,
-		    'mail flows without Redis' for 1 .. 5;
-		ok time - $begin < 5, 'without delay';
-		$server->wait_log(qr/store=redis: no answer/);
-		is count_log($server, qr/store=redis: no answer/), 1,
-		    'the log says so once';
+	stop_process($redis->{pid}, 'KILL');
+	my $begin = time;
+	like attempt($server, "r$_\@example.test"), qr/^250 /,
+	    'mail flows without Redis' for 1 .. 5;
+	ok time - $begin < 5, 'without delay';
+	$server->wait_log(qr/store=redis: no answer/);
+	is count_log($server, qr/store=redis: no answer/), 1,
+	    'the log says so once';
 
-		start_redis(port => $redis->{port});
-		$server->wait_log(qr/store=redis: answers again/, 10);
-		is count_log($server, qr/store=redis: answers again/), 1,
-		    'and once that it is back';
-		like attempt($server, 'bob@example.test'), qr/^451 /,
-		    'it greylists again, and has forgotten';
-		sleep 1.1;
-		like attempt($server, 'bob@example.test'), qr/^250 /, 'pass';
-		is $server->stop, 0, 'ends';
-	};
+	start_redis(port => $redis->{port});
+	$server->wait_log(qr/store=redis: answers again/, 10);
+	is count_log($server, qr/store=redis: answers again/), 1,
+	    'and once that it is back';
+	like attempt($server, 'bob@example.test'), qr/^451 /,
+	    'it greylists again, and has forgotten';
+	sleep 1.1;
+	like attempt($server, 'bob@example.test'), qr/^250 /, 'pass';
+	is $server->stop, 0, 'ends';
+};
 
-	subtest 'Redis hangs' => sub {
-		my $redis = start_redis();
-		my $server = start_millgate(text => configuration(<<"END"));
+subtest 'Redis hangs' => sub {
+	my $redis = start_redis();
+	my $server = start_millgate(text => configuration(<<"END"));
 store { type = redis server = { "127.0.0.1:$redis->{port}" } }
 END
-		wait_for('greylisting', sub {
-			return attempt($server, 'r' . int(rand 1e9) .
-			    '@example.test') =~ /^451 /;
-		});
-		kill 'STOP', $redis->{pid};
-		my $begin = time;
-		like attempt($server, "s$_\@example.test"), qr/^250 /,
-		    'mail flows' for 1 .. 10;
-		ok time - $begin < 5, 'without delay';
-		kill 'CONT', $redis->{pid};
-		wait_for('greylisting again', sub {
-			return attempt($server, 'r' . int(rand 1e9) .
-			    '@example.test') =~ /^451 /;
-		});
-		pass 'works again';
-		is $server->stop, 0, 'ends';
-	};
+	wait_for('greylisting', sub {
+		return attempt($server, 'r' . int(rand 1e9) .
+		    '@example.test') =~ /^451 /;
+	});
+	kill 'STOP', $redis->{pid};
+	my $begin = time;
+	like attempt($server, "s$_\@example.test"), qr/^250 /,
+	    'mail flows' for 1 .. 10;
+	ok time - $begin < 5, 'without delay';
+	kill 'CONT', $redis->{pid};
+	wait_for('greylisting again', sub {
+		return attempt($server, 'r' . int(rand 1e9) .
+		    '@example.test') =~ /^451 /;
+	});
+	pass 'works again';
+	is $server->stop, 0, 'ends';
+};
 
-	subtest 'Redis refuses writes' => sub {
-		my $redis = start_redis();
-		my $server = start_millgate(text => configuration(<<"END"));
+subtest 'Redis refuses writes' => sub {
+	my $redis = start_redis();
+	my $server = start_millgate(text => configuration(<<"END"));
 store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 200ms }
 END
-		like attempt($server, 'a@example.test'), qr/^451 /, 'works';
-		run_command('redis-cli', '-p', $redis->{port}, 'replicaof',
-		    '127.0.0.1', '1');
-		like attempt($server, "t$_\@example.test"), qr/^250 /,
-		    'mail flows past a replica' for 1 .. 5;
-		run_command('redis-cli', '-p', $redis->{port}, 'replicaof',
-		    'no', 'one');
-		wait_for('greylisting again', sub {
-			return attempt($server, 'r' . int(rand 1e9) .
-			    '@example.test') =~ /^451 /;
-		});
-		like $server->log, qr/store=redis: no answer.*READONLY/,
-		    'the log says why';
-		is count_log($server, qr/store=redis: answers again/), 1,
-		    'one line when it is back';
+	like attempt($server, 'a@example.test'), qr/^451 /, 'works';
+	run_command('redis-cli', '-p', $redis->{port}, 'replicaof',
+	    '127.0.0.1', '1');
+	like attempt($server, "t$_\@example.test"), qr/^250 /,
+	    'mail flows past a replica' for 1 .. 5;
+	run_command('redis-cli', '-p', $redis->{port}, 'replicaof',
+	    'no', 'one');
+	wait_for('greylisting again', sub {
+		return attempt($server, 'r' . int(rand 1e9) .
+		    '@example.test') =~ /^451 /;
+	});
+	like $server->log, qr/store=redis: no answer.*READONLY/,
+	    'the log says why';
+	is count_log($server, qr/store=redis: answers again/), 1,
+	    'one line when it is back';
 
-		# Full: no new keys, and nothing is evicted.
-		run_command('redis-cli', '-p', $redis->{port}, 'config',
-		    'set', 'maxmemory', '1');
-		like attempt($server, "u$_\@example.test"), qr/^250 /,
-		    'mail flows past a full one' for 1 .. 5;
-		run_command('redis-cli', '-p', $redis->{port}, 'config',
-		    'set', 'maxmemory', '0');
-		wait_for('greylisting again', sub {
-			return attempt($server, 'r' . int(rand 1e9) .
-			    '@example.test') =~ /^451 /;
-		});
-		like $server->log, qr/store=redis: no answer.*OOM/,
-		    'the log says why';
-		is count_log($server, qr/store=redis: no answer/), 2,
-		    'once for each outage';
-		is $server->stop, 0, 'ends';
-	};
-}
+	# Full: no new keys, and nothing is evicted.
+	run_command('redis-cli', '-p', $redis->{port}, 'config',
+	    'set', 'maxmemory', '1');
+	like attempt($server, "u$_\@example.test"), qr/^250 /,
+	    'mail flows past a full one' for 1 .. 5;
+	run_command('redis-cli', '-p', $redis->{port}, 'config',
+	    'set', 'maxmemory', '0');
+	wait_for('greylisting again', sub {
+		return attempt($server, 'r' . int(rand 1e9) .
+		    '@example.test') =~ /^451 /;
+	});
+	like $server->log, qr/store=redis: no answer.*OOM/,
+	    'the log says why';
+	is count_log($server, qr/store=redis: no answer/), 2,
+	    'once for each outage';
+	is $server->stop, 0, 'ends';
+};
 
 done_testing;
