@@ -34,6 +34,10 @@
 #include "gateway/spool.h"
 #include "gateway/spool_calls.h"
 
+/* The loop's timers count milliseconds: it may be one. */
+#define MOMENT_US 500
+#define IMPATIENT_GROUPS 32
+
 struct group {
 	struct group *next;
 	struct spool_segment *segment;	/* NULL: a file */
@@ -53,6 +57,8 @@ struct committer {
 	struct event *wake, *kick;
 	struct group *first, **last;
 	struct group *running;		/* the thread's until it wakes us */
+	unsigned expected;		/* messages worth waiting for */
+	unsigned impatient;		/* groups to come that don't wait */
 	atomic_bool ready;		/* the thread is done with it */
 	bool stop;
 	uint64_t serial, committed;	/* newest that is good; thread's */
@@ -163,23 +169,50 @@ start_next(struct committer *c)
 static void
 on_kick(int fd, short what, void *argument)
 {
+	struct committer *c = argument;
+
 	(void)fd;
 	(void)what;
-	start_next(argument);
+	if (c->running != NULL || c->first == NULL)
+		return;
+	/* They did not come back in time: don't wait for them for a while. */
+	if (c->first->waiters < c->expected && c->impatient == 0)
+		c->impatient = IMPATIENT_GROUPS;
+	start_next(c);
 }
 
 /*
  * Starts the next group in the next turn of the loop, when the tasks that can
  * run now, such as those that this sync has woken, have appended.  With 32
  * tasks that commit all the time this makes groups of 32 instead of 16.
+ *
+ * Clients that send one message after another come back soon after they were
+ * answered.  Where so many were seen to do so, the group waits for them, a
+ * moment at most: few sessions then share a sync, too, instead of taking turns
+ * in two halves.  Whoever sends alone never waits.
  */
 static void
 kick(struct committer *c)
 {
-	static const struct timeval at_once = { 0, 0 };
+	static const struct timeval at_once = { 0, 0 },
+	    a_moment = { 0, MOMENT_US };
 
-	if (c->running == NULL && c->first != NULL)
+	if (c->running != NULL || c->first == NULL)
+		return;
+	if (c->first->waiters >= c->expected || c->impatient > 0)
 		event_add(c->kick, &at_once);
+	else if (!event_pending(c->kick, EV_TIMEOUT, NULL))
+		event_add(c->kick, &a_moment);
+}
+
+/* How many commit at a time: those of this sync and those behind it. */
+static void
+count_waiters(struct committer *c, const struct group *group)
+{
+	c->expected = group->waiters + (c->first != NULL ?
+	    c->first->waiters : 0);
+	if (c->impatient > 0)
+		c->impatient--;
 }
 
 static void
@@ -260,6 +293,7 @@ on_wake(int fd, short what, void *argument)
 		fail_queued(c, group->segment, group->error);
 		group->segment->groups--;
 	}
+	count_waiters(c, group);
 	group_finish(c, group);
 	kick(c);
 }

@@ -96,6 +96,25 @@ test_group(void)
 	fixture_run(group);
 }
 
+/* A group does not wait for ever for those who committed before. */
+static void
+fewer_come_back(struct fixture *x)
+{
+	fixture_open_spools(x);
+	CU_ASSERT(commit_many(x, "m", 20, 5000) == 20);
+	CU_ASSERT(fixture_commit(x, "a", 1, 5000) == 0);
+	CU_ASSERT(commit_many(x, "n", 5, 5000) == 5);
+	CU_ASSERT(fixture_commit(x, "b", 1, 5000) == 0);
+	fixture_open_queue(x);
+	CU_ASSERT(x->found == 27);
+}
+
+static void
+test_fewer_come_back(void)
+{
+	fixture_run(fewer_come_back);
+}
+
 static void
 segments(struct fixture *x)
 {
@@ -458,6 +477,7 @@ test_closes(void)
 }
 
 SUITE(spool, { "commits", test_commits }, { "group", test_group },
+    { "fewer come back", test_fewer_come_back },
     { "segments", test_segments }, { "large", test_large },
     { "from a file", test_from_file }, { "refuses", test_refuses },
     { "room", test_room },
