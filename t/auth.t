@@ -247,7 +247,10 @@ for my $case (@cases) {
 		my ($status, $shown) = $gate->ctl('queue', 'show', $id);
 		like($shown, qr/^held because: DMARC policy of \Q$domain/m,
 		    "$name: the queue shows why");
-		($status, $shown) = $gate->ctl('explain', $id);
+		wait_for('the history', sub {
+			($status, $shown) = $gate->ctl('explain', $id);
+			return $status == 0;
+		});
 		like($shown, qr/dmarc=fail/, "$name: the trace, too");
 		is(($gate->ctl('queue', 'release', $id))[0], 0,
 		    "$name: released");
