@@ -1,4 +1,4 @@
-/* What milter_session.c and milter_content.c share. */
+/* What the parts of the conversation share; for milter_*.c only. */
 #ifndef FILTERS_MILTER_WIRE_H
 #define FILTERS_MILTER_WIRE_H
 
@@ -38,6 +38,20 @@ struct milter_session {
 	struct milter_error error;
 };
 
+/* How far a milter can be told of a session, before the content. */
+enum milter_point { MILTER_POINT_CLIENT, MILTER_POINT_HELO,
+	MILTER_POINT_MAIL, MILTER_POINT_RCPT, MILTER_POINT_DATA };
+
+/* A command: its name, and the bits by which a filter refuses or is silent. */
+struct milter_command_row {
+	const char *stage;
+	char code;
+	uint32_t no, silent;
+	enum milter_stage macros;
+};
+
+/* --- a step (milter_wire.c) --- */
+
 /* Passes the packets in out on, to be sent with what follows. */
 void milter_wire_put(struct milter_session *);
 
@@ -62,6 +76,34 @@ enum milter_outcome milter_wire_judge(struct milter_session *,
 /* Puts the macros of a stage. */
 void milter_wire_macros(struct milter_session *, enum milter_stage,
     const struct milter_rcpt *);
+
+/* --- what SMTP told (milter_tell.c) --- */
+
+/* Sends the command in out, after its macros, and waits for its reply. */
+enum milter_outcome milter_exchange(struct milter_session *,
+    const struct milter_command_row *, struct verdict *, bool *skip);
+
+/* Makes the milter know all up to that point. */
+enum milter_outcome milter_catch_up(struct milter_session *,
+    enum milter_point, struct verdict *);
+
+/*
+ * The same, with a second connection if the first one was lost, and what a
+ * failure or decision means for it.
+ */
+enum milter_outcome milter_converse(struct milter_session *,
+    enum milter_point, struct verdict *);
+
+/* The milter is known to say nothing at this point: it's told later. */
+bool milter_is_silent(const struct milter_session *, enum milter_point);
+
+/* The failed connection goes; the breaker hears of it if it counts. */
+void milter_give_up(struct milter_session *, bool count);
+
+/* Closes the connection, with QUIT if polite. */
+void milter_drop(struct milter_session *, bool polite);
+
+/* --- the message (milter_content.c) --- */
 
 /* Header, body and end of the message, and the final answer. */
 enum milter_outcome milter_content(struct milter_session *, int64_t limit,
