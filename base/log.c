@@ -2,41 +2,34 @@
  * The log of a process: text in the shape of syslog (RFC 3164) or JSON lines,
  * to standard error, a descriptor, or the datagram socket of syslogd.
  *
- * A line costs one system call and no allocation.  The socket is connected
- * when the log is opened, before the process locks itself in; syslog(3) would
- * allocate for every line, and wait without limit for a stuck syslogd.
+ * A line costs no allocation, and at most one system call (base/log_sink.h).
+ * The socket is connected when the log is opened, before the process locks
+ * itself in; syslog(3) would allocate for every line, and wait without limit
+ * for a stuck syslogd.
  */
 #include "base/log.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log_line.h"
-
-#define SYSLOG_PATH "/dev/log"
-#define SYSLOG_PATIENCE_US 200000
+#include "base/log_sink.h"
 
 static struct {
 	char program[32], role[32], host[256], short_host[256];
 	char front[160];		/* "host millgate/gateway[123]: " */
 	struct log_line json_front;	/* the same as members */
 	enum log_target target;
-	int fd;
 	bool json, open;
 	enum log_level level;
 	pid_t pid;
-	atomic_long lost;		/* lines that nobody took */
 } self = {
-	.program = "millgate", .target = LOG_TO_STDERR, .fd = STDERR_FILENO,
+	.program = "millgate", .target = LOG_TO_STDERR,
 	.level = LOG_LEVEL_INFO
 };
 
@@ -49,24 +42,6 @@ static const struct {
 	[LOG_LEVEL_INFO] = { "info", "", LOG_MAIL | LOG_INFO },
 	[LOG_LEVEL_DEBUG] = { "debug", "", LOG_MAIL | LOG_DEBUG },
 };
-
-static int
-syslog_connect(void)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct timeval patience = { .tv_usec = SYSLOG_PATIENCE_US };
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -1;
-	strcpy(address.sun_path, SYSLOG_PATH);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-		close(fd);
-		return -1;
-	}
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	return fd;
-}
 
 /* {"host":..., to stand behind the time. */
 static void
@@ -103,8 +78,7 @@ learn_self(void)
 void
 log_open(const struct log_settings *settings)
 {
-	if (self.target == LOG_TO_SYSLOG && self.fd >= 0)
-		close(self.fd);
+	log_sink_open(settings->target, settings->fd);
 	snprintf(self.program, sizeof(self.program), "%.15s",
 	    settings->program);
 	snprintf(self.role, sizeof(self.role), "%.15s",
@@ -112,9 +86,6 @@ log_open(const struct log_settings *settings)
 	self.target = settings->target;
 	self.json = settings->json;
 	self.level = settings->level;
-	self.fd = settings->target == LOG_TO_FD ? settings->fd : STDERR_FILENO;
-	if (settings->target == LOG_TO_SYSLOG)
-		self.fd = syslog_connect();
 	learn_self();
 }
 
@@ -198,43 +169,8 @@ begin(struct log_line *line, const struct log *log, enum log_level level,
 		log_line_json_string(line, "id", log->id);
 }
 
-static bool
-send_syslog(const struct log_line *line)
-{
-	if (self.fd >= 0 && send(self.fd, line->bytes, line->len,
-	    MSG_NOSIGNAL) >= 0)
-		return true;
-	if (self.fd >= 0 && (errno == EAGAIN || errno == EINTR))
-		return false;
-	/* syslogd was restarted. */
-	if (self.fd >= 0)
-		close(self.fd);
-	if ((self.fd = syslog_connect()) < 0)
-		return false;
-	return send(self.fd, line->bytes, line->len, MSG_NOSIGNAL) >= 0;
-}
-
-static bool
-send_line(struct log_line *line)
-{
-	ssize_t n;
-
-	if (self.target == LOG_TO_SYSLOG && send_syslog(line))
-		return true;
-	log_line_end(line);
-	/* In a chroot a new syslogd is out of reach; systemd reads stderr. */
-	if (self.target == LOG_TO_SYSLOG) {
-		n = write(STDERR_FILENO, line->bytes, line->len);
-		return false;
-	}
-	do {
-		n = write(self.fd, line->bytes, line->len);
-	} while (n < 0 && errno == EINTR);
-	return n >= 0;
-}
-
 static void
-finish(struct log_line *line)
+finish(struct log_line *line, enum log_level level)
 {
 	struct log_line report;
 	long lost;
@@ -242,9 +178,8 @@ finish(struct log_line *line)
 
 	if (self.json)
 		log_line_json_close(line);
-	if (!send_line(line)) {
-		atomic_fetch_add(&self.lost, 1);
-	} else if ((lost = atomic_exchange(&self.lost, 0)) > 0) {
+	log_sink_put(line, level <= LOG_LEVEL_WARN);
+	if ((lost = log_sink_lost()) > 0) {
 		begin(&report, NULL, LOG_LEVEL_WARN, "warning: ");
 		if (self.json) {
 			log_line_json_string(&report, "message",
@@ -255,7 +190,7 @@ finish(struct log_line *line)
 			log_line_number(&report, lost);
 			log_line_puts(&report, " log lines were lost");
 		}
-		send_line(&report);
+		log_sink_put(&report, true);
 	}
 	errno = saved_errno;
 }
@@ -275,7 +210,7 @@ message(const struct log *log, enum log_level level, const char *mark,
 		log_line_json_string(&line, "message", text);
 	else
 		log_line_text(&line, text);
-	finish(&line);
+	finish(&line, level);
 }
 
 #define MESSAGE_FUNCTION(name, level)					\
@@ -387,7 +322,7 @@ log_event(const struct log *log, enum log_level level, const char *verb,
 			field_text(&line, f, first);
 		first = false;
 	}
-	finish(&line);
+	finish(&line, level);
 }
 
 void

@@ -74,6 +74,13 @@ struct log_field {
 void log_event(const struct log *, enum log_level, const char *verb,
     const struct log_field *);
 
+/*
+ * Lets this thread (one of the process) gather lines of info and debug until
+ * log_flush; off: flushes.  The loop does both.
+ */
+void log_gather(bool on);
+void log_flush(void);
+
 /* Our own code is wrong, or memory is gone: logs and aborts the process. */
 void fatal(const char *format, ...)
     __attribute__((format(printf, 1, 2), noreturn));

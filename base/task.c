@@ -520,6 +520,7 @@ task_loop(void)
 
 	if (loop.running != NULL)
 		fatal("task: the loop run by a task");
+	log_gather(true);
 	while (!loop.stopped) {
 		loop.now = 0;
 		run_tasks();
@@ -529,6 +530,7 @@ task_loop(void)
 		arm_timer();
 		if (nothing_left())
 			break;
+		log_flush();
 		loop.now = 0;	/* asked again by the callbacks, after a wait */
 		rc = event_base_loop(loop.base, loop.first != NULL ?
 		    EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
@@ -538,6 +540,7 @@ task_loop(void)
 		if (rc == 1 && loop.first == NULL)
 			break;
 	}
+	log_gather(false);
 	loop.stopped = false;
 }
 

@@ -282,6 +282,56 @@ json_survives_cutting(void)
 	close_pipe();
 }
 
+/* Lines wait for the flush, in order; a warning does not. */
+static void
+gathering(void)
+{
+	int i;
+
+	open_pipe(false, LOG_LEVEL_INFO);
+	log_gather(true);
+	log_info(NULL, "first");
+	log_info(NULL, "second");
+	CU_ASSERT_STRING_EQUAL(line(), "");
+	log_warn(NULL, "third");
+	CU_ASSERT_PTR_NOT_NULL(strstr(line(), "first\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(strstr(caught, "first\n"), "second\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(strstr(caught, "second\n"), "third\n"));
+	log_info(NULL, "fourth");
+	log_flush();
+	CU_ASSERT_PTR_NOT_NULL(strstr(line(), "fourth\n"));
+	for (i = 0; i < 200; i++)
+		log_info(NULL, "line %d", i);
+	log_gather(false);
+	CU_ASSERT_PTR_NOT_NULL(strstr(line(), "line 0\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(caught, "line 199\n"));
+	close_pipe();
+}
+
+/* Lines that are lost are counted, and told of when there is a taker again. */
+static void
+gathered_lines_lost(void)
+{
+	int kept;
+
+	open_pipe(false, LOG_LEVEL_INFO);
+	kept = dup(pipe_write);
+	log_gather(true);
+	close(pipe_write);
+	log_info(NULL, "nobody hears");
+	log_info(NULL, "of this");
+	log_flush();
+	dup2(kept, pipe_write);
+	close(kept);
+	log_info(NULL, "back");
+	log_flush();
+	log_info(NULL, "again");
+	log_gather(false);
+	CU_ASSERT_PTR_NOT_NULL(strstr(line(), "again\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(caught, "2 log lines were lost\n"));
+	close_pipe();
+}
+
 static void
 fatal_aborts(void)
 {
@@ -309,4 +359,6 @@ SUITE(log,
     { "JSON has the event's members", json_members },
     { "JSON survives all bytes", json_survives_bytes },
     { "JSON survives cutting", json_survives_cutting },
+    { "lines are gathered for the loop", gathering },
+    { "gathered lines that are lost are counted", gathered_lines_lost },
     { "fatal() logs and aborts", fatal_aborts })
