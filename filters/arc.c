@@ -18,6 +18,9 @@
 #include "filters/key_lookup.h"
 #include "filters/trace.h"
 
+/* More at once, and others get their turn in between. */
+#define PIECE_MAX 32768
+
 #define ARC_OPTIONS(ROW, o)						\
 	ROW(o, trusted_sealers, strings, "", NULL, NULL,		\
 	    "Domains whose seals are believed: if one says that DMARC "	\
@@ -54,7 +57,6 @@ struct state {
 	struct arc_sets *sets;
 	struct arc_check *check;
 	struct key_lookups *lookups;
-	struct key_lookup *of[2 * ARC_SETS_MAX];	/* or NULL */
 	const char *trust;		/* value of policy.trust, or NULL */
 };
 
@@ -125,26 +127,6 @@ find_trust(const struct arc_options *options, struct arena *arena,
 	return trust;
 }
 
-static void
-keys_ask(struct filter_run *run, struct state *state)
-{
-	const struct instance *instance = run->instance;
-	int64_t deadline = task_deadline(instance->options->timeout);
-	const struct dkim_signature *signature;
-
-	if (deadline > run->mail->deadline)
-		deadline = run->mail->deadline;
-	for (size_t n = 0; (signature = arc_check_signature(state->check,
-	    n)) != NULL; n++) {
-		if (signature->result != NULL)
-			continue;
-		if (state->lookups == NULL)
-			state->lookups = key_lookups_new(deadline);
-		state->of[n] = key_lookup_start(state->lookups,
-		    signature->selector, signature->domain);
-	}
-}
-
 static struct verdict
 eoh(struct filter_run *run)
 {
@@ -153,6 +135,8 @@ eoh(struct filter_run *run)
 	struct mail *mail = run->mail;
 	struct dkim_rules rules = { .clock_skew = options->clock_skew / 1000 };
 	struct state *state = arena_alloc(mail->arena, sizeof(*state));
+	int64_t deadline = task_deadline(options->timeout);
+	struct dkim_signature *signature;
 
 	state->sets = arena_alloc(mail->arena, sizeof(*state->sets));
 	arc_sets_read(state->sets, mail->arena, &mail->headers, &rules,
@@ -161,7 +145,11 @@ eoh(struct filter_run *run)
 	    instance->cache, options->minimum_key_bits);
 	state->trust = find_trust(options, mail->arena, state->sets);
 	run->mail_state = state;
-	keys_ask(run, state);
+	state->lookups = key_lookups_new(deadline < mail->deadline ?
+	    deadline : mail->deadline);
+	for (size_t n = 0; (signature = arc_check_signature(state->check,
+	    n)) != NULL; n++)
+		key_lookups_ask(state->lookups, signature);
 	return VERDICT_CONTINUE;
 }
 
@@ -172,28 +160,16 @@ body(struct filter_run *run, const char *bytes, size_t len)
 
 	if (state != NULL)
 		arc_check_body(state->check, bytes, len);
+	if (len > PIECE_MAX)
+		task_yield();
 	return VERDICT_CONTINUE;
 }
 
 static void
-keys_take(struct filter_run *run, struct state *state)
+give_key(void *check, struct dkim_signature *signature, const char *record,
+    size_t len)
 {
-	struct dkim_signature *signature;
-	const char *record;
-	size_t len;
-
-	if (state->lookups == NULL)
-		return;
-	key_lookups_wait(state->lookups, run->mail->deadline);
-	for (size_t n = 0; (signature = arc_check_signature(state->check,
-	    n)) != NULL; n++) {
-		if (state->of[n] == NULL)
-			continue;
-		signature->result = key_lookup_result(state->of[n], &record,
-		    &len, &signature->reason);
-		if (signature->result == NULL)
-			arc_check_key(state->check, n, record, len);
-	}
+	arc_check_key(check, signature, record, len);
 }
 
 /* RFC 8617, 10.1: header.oldest-pass, smtp.remote-ip; the others are ours. */
@@ -243,7 +219,8 @@ eom(struct filter_run *run)
 
 	if (state == NULL)
 		return VERDICT_CONTINUE;
-	keys_take(run, state);
+	key_lookups_take(state->lookups, run->mail->deadline, give_key,
+	    state->check);
 	while (arc_check_step(state->check))
 		task_yield();
 	report(run, state);

@@ -28,9 +28,9 @@ void arc_check_free(struct arc_check **);
 struct dkim_signature *arc_check_signature(const struct arc_check *,
     size_t n);
 
-/* Gives its key.  If there is none, set the signature's result instead. */
-void arc_check_key(struct arc_check *, size_t n, const char *record,
-    size_t len);
+/* Gives a signature's key.  If there is none, set its result instead. */
+void arc_check_key(struct arc_check *, struct dkim_signature *,
+    const char *record, size_t len);
 
 /* Hashes a piece of the body for all sets in one pass. */
 void arc_check_body(struct arc_check *, const char *bytes, size_t len);

@@ -261,7 +261,7 @@ sign_sets(const struct seal *seal, const struct header *results,
 	struct dkim_signature empty = { 0 };
 	unsigned char digest[DKIM_HASH_SIZE];
 	struct header own = { .name_len = strlen("ARC-Seal") };
-	EVP_MD_CTX *hash = dkim_hash_new();
+	EVP_MD_CTX *hash = dkim_hash_new(false);
 	const char *value = arena_printf(arena,
 	    "i=%u; a=%s; cv=%s;\r\n\td=%s;\r\n\ts=%s; t=%lld;\r\n\tb=",
 	    seal->number, dkim_signer_algorithm(signer),

@@ -1,10 +1,14 @@
 /* Canonical forms (RFC 6376, 3.4), in one pass. */
+#include "config.h"
+
 #include "filters/dkim_canon.h"
 
 #include <ctype.h>
 #include <string.h>
 
 #include "base/buf.h"
+
+#define WINDOW 128
 
 void
 dkim_canon_field(struct buf *to, bool relaxed, const char *raw, size_t len,
@@ -36,12 +40,26 @@ dkim_canon_field(struct buf *to, bool relaxed, const char *raw, size_t len,
 	buf_append(to, "\r\n", 2);
 }
 
+static void
+put_into_hash(void *hash, const char *bytes, size_t len)
+{
+	EVP_DigestUpdate(hash, bytes, len);
+}
+
 void
 dkim_canon_body_begin(struct dkim_canon_body *body, EVP_MD_CTX *hash,
     bool relaxed)
 {
+	dkim_canon_body_begin_to(body, put_into_hash, hash, relaxed);
+}
+
+void
+dkim_canon_body_begin_to(struct dkim_canon_body *body, dkim_canon_put_f *put,
+    void *argument, bool relaxed)
+{
 	memset(body, 0, offsetof(struct dkim_canon_body, out));
-	body->hash = hash;
+	body->put = put;
+	body->argument = argument;
 	body->relaxed = relaxed;
 }
 
@@ -49,11 +67,11 @@ static void
 put(struct dkim_canon_body *body, const char *bytes, size_t len)
 {
 	if (body->len + len > sizeof(body->out)) {
-		EVP_DigestUpdate(body->hash, body->out, body->len);
+		body->put(body->argument, body->out, body->len);
 		body->len = 0;
 	}
 	if (len > sizeof(body->out)) {
-		EVP_DigestUpdate(body->hash, bytes, len);
+		body->put(body->argument, bytes, len);
 		return;
 	}
 	memcpy(body->out + body->len, bytes, len);
@@ -73,20 +91,33 @@ put_held(struct dkim_canon_body *body, const char *bytes, size_t len)
 	put(body, bytes, len);
 }
 
-/* How many bytes from there on stay as they are. */
+/*
+ * How many bytes from there on stay as they are: 0 where there is something to
+ * change.  A space between words stays, so most lines do as a whole.  Looks no
+ * farther than WINDOW, lest it reads the same bytes again and again.
+ */
 static size_t
 plain_length(const struct dkim_canon_body *body, const char *at, size_t len)
 {
-	const char *cr;
-	size_t n = 0;
+	const char *end, *found;
 
 	if (!body->relaxed) {
-		cr = memchr(at, '\r', len);
-		return cr != NULL ? (size_t)(cr - at) : len;
+		found = memchr(at, '\r', len);
+		return found != NULL ? (size_t)(found - at) : len;
 	}
-	while (n < len && at[n] != '\r' && at[n] != ' ' && at[n] != '\t')
-		n++;
-	return n;
+	if (*at == '\t' || *at == '\r' || (*at == ' ' && body->blank))
+		return 0;
+	end = at + (len < WINDOW ? len : WINDOW);
+	if ((found = memchr(at, '\r', (size_t)(end - at))) != NULL)
+		end = found;
+	if ((found = memchr(at, '\t', (size_t)(end - at))) != NULL)
+		end = found;
+	if ((found = memmem(at, (size_t)(end - at), "  ", 2)) != NULL)
+		end = found;
+	/* What is behind it decides. */
+	if (end > at && end[-1] == ' ')
+		end--;
+	return (size_t)(end - at);
 }
 
 void
@@ -114,11 +145,13 @@ dkim_canon_body_add(struct dkim_canon_body *body, const char *bytes,
 		at += plain;
 		if (at == end)
 			break;
-		if (*at == '\r')
+		if (*at == '\r') {
 			body->cr = true;
-		else
+			at++;
+		} else if (body->relaxed && (*at == ' ' || *at == '\t')) {
 			body->blank = true;
-		at++;
+			at++;
+		}
 	}
 }
 
@@ -128,6 +161,6 @@ dkim_canon_body_end(struct dkim_canon_body *body)
 {
 	if (body->any || !body->relaxed)
 		put(body, "\r\n", 2);
-	EVP_DigestUpdate(body->hash, body->out, body->len);
+	body->put(body->argument, body->out, body->len);
 	body->len = 0;
 }

@@ -1,13 +1,15 @@
 /*
- * DKIM (RFC 6376): verifying on libopendkim, behind an interface so small that
- * another engine can take its place, and signing.  It never asks DNS: it names
- * the keys that it needs, and the caller gives them any time before the end of
- * the message.
+ * DKIM (RFC 6376): verifying and signing.  Two engines can verify, OpenSSL with
+ * our own code, and libopendkim (dkim_backend.h).  None asks DNS: it names the
+ * keys that it needs, and the caller gives them any time before the end of the
+ * message.
  */
 #ifndef FILTERS_DKIM_ENGINE_H
 #define FILTERS_DKIM_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "filters/dkim_signature.h"
 
@@ -47,7 +49,14 @@ void dkim_verifier_key(struct dkim_verifier *, struct dkim_signature *,
 
 void dkim_verifier_body(struct dkim_verifier *, const char *bytes, size_t len);
 
-/* Gives every signature its result; those without a key get temperror. */
+/*
+ * When all is there: verifies a signature, which may take a few hundred
+ * microseconds.  False: every one has its result; those without a key have
+ * temperror.
+ */
+bool dkim_verifier_step(struct dkim_verifier *);
+
+/* All steps at once. */
 void dkim_verifier_eom(struct dkim_verifier *);
 
 /* --- signing --- */

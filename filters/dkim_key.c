@@ -1,6 +1,8 @@
 /* Keys and signatures on OpenSSL (RFC 6376, 3.3; RFC 8301; RFC 8463). */
 #include "filters/dkim_key.h"
 
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -18,16 +20,20 @@
 #define SIGNATURE_MAX (DKIM_RSA_BITS_MAX / 8)
 #define LINE_LENGTH 66
 #define ED25519_SIZE 32
-#define CACHE_SIZE 128
+#define SHA1_SIZE 20
+#define CACHE_SETS 256
+#define CACHE_WAYS 4
+#define EXPONENT_BITS_MAX 64
 #define RECORD_MAX 1024		/* as dkim_signature.c has it */
 
 EVP_MD_CTX *
-dkim_hash_new(void)
+dkim_hash_new(bool sha1)
 {
 	EVP_MD_CTX *hash = EVP_MD_CTX_new();
 
-	if (hash == NULL || EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1)
-		fatal("dkim: no SHA-256");
+	if (hash == NULL || EVP_DigestInit_ex(hash, sha1 ? EVP_sha1() :
+	    EVP_sha256(), NULL) != 1)
+		fatal("dkim: no SHA-256 or SHA-1");
 	return hash;
 }
 
@@ -91,13 +97,14 @@ dkim_key_algorithm(const EVP_PKEY *key)
 }
 
 static EVP_PKEY_CTX *
-rsa_begin(EVP_PKEY *key, int (*init)(EVP_PKEY_CTX *))
+rsa_begin(EVP_PKEY *key, bool sha1, int (*init)(EVP_PKEY_CTX *))
 {
 	EVP_PKEY_CTX *rsa = EVP_PKEY_CTX_new(key, NULL);
 
 	if (rsa != NULL && init(rsa) == 1 &&
 	    EVP_PKEY_CTX_set_rsa_padding(rsa, RSA_PKCS1_PADDING) == 1 &&
-	    EVP_PKEY_CTX_set_signature_md(rsa, EVP_sha256()) == 1)
+	    EVP_PKEY_CTX_set_signature_md(rsa, sha1 ? EVP_sha1() :
+	    EVP_sha256()) == 1)
 		return rsa;
 	EVP_PKEY_CTX_free(rsa);
 	return NULL;
@@ -120,7 +127,7 @@ sign_hash(EVP_PKEY *key, const unsigned char *hash, unsigned char *signature,
 		EVP_MD_CTX_free(ed25519);
 		return good;
 	}
-	rsa = rsa_begin(key, EVP_PKEY_sign_init);
+	rsa = rsa_begin(key, false, EVP_PKEY_sign_init);
 	good = rsa != NULL &&
 	    EVP_PKEY_sign(rsa, signature, len, hash, DKIM_HASH_SIZE) == 1;
 	EVP_PKEY_CTX_free(rsa);
@@ -164,7 +171,7 @@ struct entry {
 };
 
 struct dkim_key_cache {
-	struct entry entries[CACHE_SIZE];
+	struct entry entries[CACHE_SETS][CACHE_WAYS];
 	uint64_t clock;
 };
 
@@ -194,12 +201,12 @@ dkim_key_cache_free(struct dkim_key_cache **cachep)
 	*cachep = NULL;
 	if (cache == NULL)
 		return;
-	for (size_t i = 0; i < CACHE_SIZE; i++)
-		entry_release(&cache->entries[i]);
+	for (size_t i = 0; i < CACHE_SETS * CACHE_WAYS; i++)
+		entry_release(&cache->entries[i / CACHE_WAYS][i % CACHE_WAYS]);
 	free(cache);
 }
 
-/* FNV-1a: only to pass over most of the others without comparing. */
+/* FNV-1a.  Who finds collisions does but push keys out of the cache. */
 static uint64_t
 hash_of(const char *bytes, size_t len)
 {
@@ -249,6 +256,22 @@ rsa_parse(const unsigned char *der, int len)
 	return d2i_PublicKey(EVP_PKEY_RSA, NULL, &at, len);
 }
 
+/*
+ * Each bit of the exponent costs a step when verifying; all that are in use
+ * have 17 or fewer.
+ */
+static bool
+is_affordable(const EVP_PKEY *key)
+{
+	BIGNUM *exponent = NULL;
+	bool good = EVP_PKEY_get_bits(key) <= DKIM_RSA_BITS_MAX &&
+	    EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1 &&
+	    BN_num_bits(exponent) <= EXPONENT_BITS_MAX;
+
+	BN_free(exponent);
+	return good;
+}
+
 static EVP_PKEY *
 key_parse(const char *record, size_t len, const char **why)
 {
@@ -274,7 +297,7 @@ key_parse(const char *record, size_t len, const char **why)
 		    ED25519_SIZE);
 	ERR_clear_error();
 	if (key == NULL || (is_rsa(key) && !ed25519 &&
-	    EVP_PKEY_get_bits(key) <= DKIM_RSA_BITS_MAX) ||
+	    is_affordable(key)) ||
 	    (ed25519 && EVP_PKEY_is_a(key, "ED25519")))
 		return key;
 	EVP_PKEY_free(key);
@@ -286,12 +309,12 @@ dkim_key_public(struct dkim_key_cache *cache, const char *record, size_t len,
     const char **why)
 {
 	uint64_t hash = hash_of(record, len);
-	struct entry *oldest = &cache->entries[0];
+	struct entry *set = cache->entries[hash % CACHE_SETS], *oldest = set;
 	EVP_PKEY *key;
 
 	cache->clock++;
-	for (size_t i = 0; i < CACHE_SIZE; i++) {
-		struct entry *entry = &cache->entries[i];
+	for (size_t i = 0; i < CACHE_WAYS; i++) {
+		struct entry *entry = &set[i];
 
 		if (entry->key != NULL && entry->hash == hash &&
 		    entry->len == len &&
@@ -318,7 +341,7 @@ dkim_key_public(struct dkim_key_cache *cache, const char *record, size_t len,
 }
 
 static bool
-verify(EVP_PKEY *key, const unsigned char *hash,
+verify(EVP_PKEY *key, bool sha1, const unsigned char *hash,
     const unsigned char *signature, size_t len)
 {
 	EVP_PKEY_CTX *rsa;
@@ -333,20 +356,21 @@ verify(EVP_PKEY *key, const unsigned char *hash,
 		EVP_MD_CTX_free(ed25519);
 		return good;
 	}
-	rsa = rsa_begin(key, EVP_PKEY_verify_init);
+	rsa = rsa_begin(key, sha1, EVP_PKEY_verify_init);
 	good = rsa != NULL && EVP_PKEY_verify(rsa, signature, len, hash,
-	    DKIM_HASH_SIZE) == 1;
+	    sha1 ? SHA1_SIZE : DKIM_HASH_SIZE) == 1;
 	EVP_PKEY_CTX_free(rsa);
 	return good;
 }
 
 bool
-dkim_key_verify(EVP_PKEY *key, const unsigned char hash[DKIM_HASH_SIZE],
-    const char *base64)
+dkim_key_verify(EVP_PKEY *key, bool sha1,
+    const unsigned char hash[DKIM_HASH_SIZE], const char *base64)
 {
 	unsigned char signature[SIGNATURE_MAX + 2];
 	int len = decode(base64, strlen(base64), signature, sizeof(signature));
-	bool good = len > 0 && verify(key, hash, signature, (size_t)len);
+	bool good = len > 0 && verify(key, sha1, hash, signature,
+	    (size_t)len);
 
 	ERR_clear_error();
 	return good;

@@ -1,6 +1,6 @@
 /*
  * Keys and signatures of DKIM and ARC on OpenSSL (RFC 6376, 3.3; RFC 8463).
- * All hashes are SHA-256.
+ * All hashes are SHA-256, but where rsa-sha1 is verified.
  */
 #ifndef FILTERS_DKIM_KEY_H
 #define FILTERS_DKIM_KEY_H
@@ -15,7 +15,7 @@ struct arena;
 #define DKIM_RSA_BITS_MAX 8192
 
 /* A hash that begins; EVP_MD_CTX_free() ends it. */
-EVP_MD_CTX *dkim_hash_new(void);
+EVP_MD_CTX *dkim_hash_new(bool sha1);
 
 /* Base 64 without line breaks. */
 const char *dkim_base64(struct arena *, const unsigned char *bytes,
@@ -39,8 +39,9 @@ const char *dkim_key_sign(EVP_PKEY *, struct arena *,
 /* --- public keys --- */
 
 /*
- * Keeps keys that were parsed, by the text of their records: that takes longer
- * than to verify a signature.
+ * Keeps keys that were parsed: that takes longer than to verify a signature.
+ * They are kept by the text of their records, which the caller has from DNS
+ * each time, so that none can be out of date.  A thousand at most.
  */
 struct dkim_key_cache;
 
@@ -54,8 +55,11 @@ void dkim_key_cache_free(struct dkim_key_cache **);
 EVP_PKEY *dkim_key_public(struct dkim_key_cache *, const char *record,
     size_t len, const char **why);
 
-/* Whether b=, in base 64 without white space, is the hash's signature. */
-bool dkim_key_verify(EVP_PKEY *, const unsigned char hash[DKIM_HASH_SIZE],
-    const char *base64);
+/*
+ * Whether b=, in base 64 without white space, is the signature of the hash,
+ * which is SHA-1's if so told.
+ */
+bool dkim_key_verify(EVP_PKEY *, bool sha1,
+    const unsigned char hash[DKIM_HASH_SIZE], const char *base64);
 
 #endif

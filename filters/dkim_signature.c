@@ -12,6 +12,8 @@
 #define KEY_MAX 1024		/* what libopendkim takes */
 #define NAME_MAX_OCTETS 253
 
+const char DKIM_PARTIAL_BODY[] = "a part of the body is not signed";
+
 static bool
 is_space(char c)
 {
@@ -412,16 +414,12 @@ find_b(struct dkim_signature *signature, const struct tag_list *tags,
 
 /* What RFC 8617 asks for beyond RFC 6376, or in its place. */
 static const char *
-parse_arc(struct dkim_signature *signature, struct arena *arena,
-    const struct dkim_rules *rules, const struct tag_list *tags)
+parse_arc(struct dkim_signature *signature, const struct dkim_rules *rules,
+    const struct tag_list *tags)
 {
-	const char *why;
-
 	if (rules->kind == SIGNATURE_ARC_SEAL)
 		return tag_list_find(tags, "h") != NULL ?
 		    "h= in a seal" : NULL;
-	if ((why = parse_canonicalization(signature, arena, tags)) != NULL)
-		return why;
 	/* 4.1.2: a set is sealed as a whole, so nothing can sign its seal. */
 	if (dkim_signature_covers(signature, "ARC-Seal") > 0)
 		return "ARC-Seal in h=";
@@ -453,8 +451,10 @@ dkim_signature_parse(struct dkim_signature *signature, struct arena *arena,
 		malformed = names;
 	if (malformed == NULL && rules->kind != SIGNATURE_ARC_SEAL)
 		malformed = parse_fields(signature, arena, &tags);
+	if (malformed == NULL && rules->kind != SIGNATURE_ARC_SEAL)
+		malformed = parse_canonicalization(signature, arena, &tags);
 	if (malformed == NULL && rules->kind != SIGNATURE_DKIM)
-		malformed = parse_arc(signature, arena, rules, &tags);
+		malformed = parse_arc(signature, rules, &tags);
 	if (malformed == NULL)
 		malformed = parse_times(rules, &tags, now);
 	if (malformed != NULL) {
@@ -520,6 +520,13 @@ dkim_signature_check_key(struct dkim_signature *signature, const char *record,
 		why = key_misfit(signature, &tags);
 	if (why != NULL)
 		decide(signature, "permerror", why);
+}
+
+bool
+dkim_signature_is_sha1(const struct dkim_signature *signature)
+{
+	return signature->algorithm != NULL &&
+	    strcmp(signature->algorithm, "rsa-sha1") == 0;
 }
 
 size_t

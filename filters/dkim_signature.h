@@ -60,8 +60,11 @@ enum signature_kind { SIGNATURE_DKIM,
 	SIGNATURE_ARC_SEAL		/* 4.1.3: signs neither h= nor body */
 };
 
+enum dkim_engine_kind { DKIM_ENGINE_OPENSSL, DKIM_ENGINE_LIBOPENDKIM };
+
 struct dkim_rules {
 	enum signature_kind kind;
+	enum dkim_engine_kind engine;	/* which verifies (dkim_engine.h) */
 	int64_t minimum_key_bits;	/* RSA */
 	int64_t clock_skew;		/* seconds */
 	size_t max_signatures;		/* more are not looked at */
@@ -79,6 +82,11 @@ void dkim_signature_parse(struct dkim_signature *, struct arena *,
 /* Reads a key record (the TXT's bytes); sets result if it will not do. */
 void dkim_signature_check_key(struct dkim_signature *, const char *record,
     size_t len);
+
+bool dkim_signature_is_sha1(const struct dkim_signature *);
+
+/* The reason of a good one whose l= leaves out a part of the body. */
+extern const char DKIM_PARTIAL_BODY[];
 
 /* How often h= names that field. */
 size_t dkim_signature_covers(const struct dkim_signature *,

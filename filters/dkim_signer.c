@@ -181,8 +181,8 @@ dkim_signing_new(struct dkim_signer *signer, struct arena *arena,
 	signing->signer = signer;
 	signing->arena = arena;
 	signing->domain = arena_strdup(arena, domain);
-	signing->header_hash = dkim_hash_new();
-	signing->body_hash = dkim_hash_new();
+	signing->header_hash = dkim_hash_new(false);
+	signing->body_hash = dkim_hash_new(false);
 	signing->line = 8 + strlen("h=");
 	dkim_canon_body_begin(&signing->body, signing->body_hash,
 	    signer->relaxed_body);

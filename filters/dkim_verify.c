@@ -2,7 +2,6 @@
 #include "filters/dkim_verify.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/arena.h"
 #include "base/conf.h"
@@ -11,9 +10,15 @@
 #include "filters/dkim_engine.h"
 #include "filters/key_lookup.h"
 
+/* More at once, and others get their turn in between. */
+#define PIECE_MAX 32768
+
 enum partial_body { PARTIAL_BODY_NEUTRAL, PARTIAL_BODY_PASS };
 
 #define DKIM_OPTIONS(ROW, o)						\
+	ROW(o, engine, choice, "openssl", "openssl|libopendkim", NULL,	\
+	    "What verifies: our own code on OpenSSL, or libopendkim, "	\
+	    "which takes several times as long.")			\
 	ROW(o, minimum_key_bits, number, "1024", "512", "4096",		\
 	    "RSA keys with fewer bits give policy, not pass.")		\
 	ROW(o, rsa_sha1, flag, "no", NULL, NULL,			\
@@ -52,7 +57,6 @@ struct instance {
 struct state {
 	struct dkim_verifier *verifier;
 	struct key_lookups *lookups;
-	struct key_lookup **of;		/* for each signature, or NULL */
 };
 
 static void *
@@ -61,6 +65,7 @@ setup(const struct conf *conf, const struct conf_section *section,
 {
 	const struct dkim_options *options = section->values;
 	struct dkim_rules rules = {
+		.engine = (enum dkim_engine_kind)options->engine,
 		.minimum_key_bits = options->minimum_key_bits,
 		.clock_skew = options->clock_skew / 1000,
 		.max_signatures = (size_t)options->max_signatures,
@@ -90,39 +95,23 @@ release(void *argument)
 	free(instance);
 }
 
-static void
-keys_ask(struct filter_run *run, struct state *state)
-{
-	const struct instance *instance = run->instance;
-	struct arena *arena = run->mail->arena;
-	int64_t deadline = task_deadline(instance->timeout_ms);
-	size_t count;
-	struct dkim_signature *signatures =
-	    dkim_verifier_signatures(state->verifier, &count);
-
-	if (deadline > run->mail->deadline)
-		deadline = run->mail->deadline;
-	state->of = arena_alloc(arena, count * sizeof(struct key_lookup *));
-	for (size_t i = 0; i < count; i++) {
-		if (signatures[i].result != NULL)
-			continue;
-		if (state->lookups == NULL)
-			state->lookups = key_lookups_new(deadline);
-		state->of[i] = key_lookup_start(state->lookups,
-		    signatures[i].selector, signatures[i].domain);
-	}
-}
-
 static struct verdict
 eoh(struct filter_run *run)
 {
 	const struct instance *instance = run->instance;
 	struct state *state = arena_alloc(run->mail->arena, sizeof(*state));
+	int64_t deadline = task_deadline(instance->timeout_ms);
+	struct dkim_signature *signatures;
+	size_t count;
 
 	state->verifier = dkim_verifier_new(instance->engine,
 	    run->mail->arena, &run->mail->headers, run->mail->envelope.id);
 	run->mail_state = state;
-	keys_ask(run, state);
+	signatures = dkim_verifier_signatures(state->verifier, &count);
+	state->lookups = key_lookups_new(deadline < run->mail->deadline ?
+	    deadline : run->mail->deadline);
+	for (size_t i = 0; i < count; i++)
+		key_lookups_ask(state->lookups, &signatures[i]);
 	return VERDICT_CONTINUE;
 }
 
@@ -133,34 +122,16 @@ body(struct filter_run *run, const char *bytes, size_t len)
 
 	if (state != NULL)
 		dkim_verifier_body(state->verifier, bytes, len);
+	if (len > PIECE_MAX)
+		task_yield();
 	return VERDICT_CONTINUE;
 }
 
 static void
-key_take(struct state *state, struct dkim_signature *signature,
-    const struct key_lookup *lookup)
+give_key(void *verifier, struct dkim_signature *signature, const char *record,
+    size_t len)
 {
-	const char *record;
-	size_t len;
-
-	signature->result = key_lookup_result(lookup, &record, &len,
-	    &signature->reason);
-	if (signature->result == NULL)
-		dkim_verifier_key(state->verifier, signature, record, len);
-}
-
-static void
-keys_take(struct filter_run *run, struct state *state)
-{
-	size_t count;
-	struct dkim_signature *signatures =
-	    dkim_verifier_signatures(state->verifier, &count);
-
-	if (state->lookups != NULL)
-		key_lookups_wait(state->lookups, run->mail->deadline);
-	for (size_t i = 0; i < count; i++)
-		if (state->of[i] != NULL)
-			key_take(state, &signatures[i], state->of[i]);
+	dkim_verifier_key(verifier, signature, record, len);
 }
 
 static void
@@ -200,8 +171,10 @@ eom(struct filter_run *run)
 
 	if (state == NULL)
 		return VERDICT_CONTINUE;
-	keys_take(run, state);
-	dkim_verifier_eom(state->verifier);
+	key_lookups_take(state->lookups, run->mail->deadline, give_key,
+	    state->verifier);
+	while (dkim_verifier_step(state->verifier))
+		task_yield();
 	signatures = dkim_verifier_signatures(state->verifier, &count);
 	/* One more than were looked at says that there were more. */
 	for (size_t i = 0; i < count && i <= instance->max_signatures; i++)

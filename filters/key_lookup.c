@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/dns.h"
 #include "base/task.h"
+#include "filters/dkim_signature.h"
 
 /* Whoever lets go last, the owner or a task, frees them. */
 struct key_lookups {
@@ -15,6 +16,13 @@ struct key_lookups {
 	struct task_cond done;
 	int64_t deadline;
 	struct key_lookup *first;
+	struct asker *askers, **last_asker;
+};
+
+struct asker {
+	struct dkim_signature *signature;
+	const struct key_lookup *lookup;
+	struct asker *next;
 };
 
 struct key_lookup {
@@ -33,6 +41,7 @@ key_lookups_new(int64_t deadline)
 	lookups->arena = arena;
 	lookups->holders = 1;
 	lookups->deadline = deadline;
+	lookups->last_asker = &lookups->askers;
 	return lookups;
 }
 
@@ -62,12 +71,11 @@ look_up(void *argument)
 	key_lookups_free(&all);
 }
 
-struct key_lookup *
-key_lookup_start(struct key_lookups *all, const char *selector,
-    const char *domain)
+static struct key_lookup *
+start(struct key_lookups *all, const struct dkim_signature *signature)
 {
 	const char *name = arena_printf(all->arena, "%s._domainkey.%s",
-	    selector, domain);
+	    signature->selector, signature->domain);
 	struct key_lookup *lookup;
 
 	for (lookup = all->first; lookup != NULL; lookup = lookup->next)
@@ -85,16 +93,22 @@ key_lookup_start(struct key_lookups *all, const char *selector,
 }
 
 void
-key_lookups_wait(struct key_lookups *lookups, int64_t deadline)
+key_lookups_ask(struct key_lookups *all, struct dkim_signature *signature)
 {
-	while (lookups->running > 0)
-		if (task_cond_wait(&lookups->done, deadline) == -1)
-			break;
+	struct asker *asker;
+
+	if (signature->result != NULL)
+		return;
+	asker = arena_alloc(all->arena, sizeof(*asker));
+	asker->signature = signature;
+	asker->lookup = start(all, signature);
+	*all->last_asker = asker;
+	all->last_asker = &asker->next;
 }
 
 /* RFC 6376, 6.1.2: no key, or several records, is final; silence is not. */
-const char *
-key_lookup_result(const struct key_lookup *lookup, const char **record,
+static const char *
+result(const struct key_lookup *lookup, const char **record,
     size_t *len, const char **why)
 {
 	const struct dns_answer *answer = lookup->answer;
@@ -114,4 +128,22 @@ key_lookup_result(const struct key_lookup *lookup, const char **record,
 	*record = answer->records[0].text;
 	*len = answer->records[0].text_len;
 	return NULL;
+}
+
+void
+key_lookups_take(struct key_lookups *all, int64_t deadline,
+    key_lookups_give_f *give, void *argument)
+{
+	const char *record;
+	size_t len;
+
+	while (all->running > 0)
+		if (task_cond_wait(&all->done, deadline) == -1)
+			break;
+	for (const struct asker *a = all->askers; a != NULL; a = a->next) {
+		a->signature->result = result(a->lookup, &record, &len,
+		    &a->signature->reason);
+		if (a->signature->result == NULL)
+			give(argument, a->signature, record, len);
+	}
 }

@@ -9,26 +9,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct key_lookup;
+struct arena;
+struct dkim_signature;
 struct key_lookups;
 
+/* None yet; the deadline is for all that are asked. */
 struct key_lookups *key_lookups_new(int64_t deadline);
 
 /* Lets them go; those under way end by themselves. */
 void key_lookups_free(struct key_lookups **);
 
-/* Asks for <selector>._domainkey.<domain>, once for each name. */
-struct key_lookup *key_lookup_start(struct key_lookups *,
-    const char *selector, const char *domain);
+/*
+ * Asks for <selector>._domainkey.<domain> for a signature without result, once
+ * for each name.  The signature must stay until the look-ups are let go.
+ */
+void key_lookups_ask(struct key_lookups *, struct dkim_signature *);
 
-/* Waits until all have ended, or the deadline. */
-void key_lookups_wait(struct key_lookups *, int64_t deadline);
+typedef void key_lookups_give_f(void *argument, struct dkim_signature *,
+    const char *record, size_t len);
 
 /*
- * NULL and the record; or the result that its absence is, temperror or
- * permerror, and *why.
+ * Waits until all have ended, or the deadline.  Then every signature that asked
+ * is given its key, or the result that its absence is.
  */
-const char *key_lookup_result(const struct key_lookup *, const char **record,
-    size_t *len, const char **why);
+void key_lookups_take(struct key_lookups *, int64_t deadline,
+    key_lookups_give_f *, void *argument);
 
 #endif

@@ -78,6 +78,17 @@ my @dkim_rules = (
 		$_[0]{why} eq 'l= exceeds the body' } ],
 );
 
+# Between our engine (ours) and libopendkim (theirs).
+my @engine_rules = (
+	[ 'both hashes are wrong, and each engine begins with another', sub {
+		$_[0]{ours} eq 'fail' && $_[0]{theirs} eq 'fail' } ],
+	[ 'b= of a length that no key has', sub { $_[0]{ours} eq 'fail' &&
+		$_[0]{their_why} eq 'signature data corrupt' } ],
+	[ 'a small or malformed key is refused before anything is hashed',
+	    sub { $_[0]{why} =~ /^(?:key too small|malformed key)$/ &&
+		$_[0]{theirs} eq 'fail' } ],
+);
+
 # "NUMBER KEY RESULT REASON" as { "NUMBER KEY" => [RESULT, REASON] }
 sub answers {
 	my ($text) = @_;
@@ -100,24 +111,33 @@ sub explanation {
 	return undef;
 }
 
-# compare(name, rules, same, arguments...): makes the cases, asks both, tells
-# how far they agree.
-sub compare {
-	my ($name, $rules, $same, @arguments) = @_;
-	my ($cases, $theirs) = map { test_dir() . "/$name.$_" }
-	    qw(cases answers);
+# Makes the cases and others' answers: names of two files.
+sub make {
+	my ($name, @arguments) = @_;
+	my @files = map { test_dir() . "/$name.$_" } qw(cases answers);
 	my ($status, $output) = run_command('/usr/bin/python3', source_dir() .
-	    "/t/oracle/${name}_cases", $seed, $count, $cases, $theirs,
-	    @arguments);
+	    "/t/oracle/${name}_cases", $seed, $count, @files, @arguments);
 
 	is($status, 0, "$name: cases") or diag($output);
-	($status, $output) = run_command($oracle, $name, $cases);
+	return @files;
+}
+
+# What a filter of ours says of the cases.
+sub ask {
+	my ($name, $cases) = @_;
+	my ($status, $output) = run_command($oracle, $name, $cases);
+
 	is($status, 0, "$name: our answers") or diag($output);
 	ok(sanitizers_silent($output), "$name: no fault found");
+	return $output;
+}
 
+# compare(name, rules, same, file of cases, ours, theirs): how far they agree.
+sub compare {
+	my ($name, $rules, $same, $cases, $ours, $theirs) = @_;
 	my %texts = cases(read_file($cases));
-	my %ours = answers($output);
-	my %theirs = answers(read_file($theirs));
+	my %ours = answers($ours);
+	my %theirs = answers($theirs);
 	my (%explained, @unexplained);
 	my $agreed = 0;
 
@@ -148,13 +168,20 @@ sub compare {
 	    diag(join "\n", grep { defined } @unexplained[0 .. $show - 1]);
 }
 
-compare('spf', \@spf_rules, sub { $_[0]{ours} eq $_[0]{theirs} });
+my ($cases, $answers) = make('spf');
+compare('spf', \@spf_rules, sub { $_[0]{ours} eq $_[0]{theirs} }, $cases,
+    ask('spf', $cases), read_file($answers));
 
 # dkimpy knows pass and fail only.
 my ($rsa) = dkim_key('rsa', 1024);
 my ($weak) = dkim_key('weak', 768);
 my ($ed) = dkim_key('ed');
-compare('dkim', \@dkim_rules, sub {
-	($_[0]{ours} eq 'pass') == ($_[0]{theirs} eq 'pass') },
-    $rsa, $weak, $ed);
+($cases, $answers) = make('dkim', $rsa, $weak, $ed);
+my %said = map { $_ => ask($_, $cases) } qw(openssl libopendkim);
+compare($_, \@dkim_rules, sub {
+	($_[0]{ours} eq 'pass') == ($_[0]{theirs} eq 'pass') }, $cases,
+    $said{$_}, read_file($answers)) for sort keys %said;
+compare('both engines', \@engine_rules, sub {
+	$_[0]{ours} eq $_[0]{theirs} && $_[0]{why} eq $_[0]{their_why} },
+    $cases, $said{openssl}, $said{libopendkim});
 done_testing;

@@ -35,7 +35,7 @@ check(struct arena *arena, struct arc_sets *sets,
 	for (size_t n = 0; (signature = arc_check_signature(check,
 	    n)) != NULL; n++)
 		if (signature->result == NULL)
-			arc_check_key(check, n, key, strlen(key));
+			arc_check_key(check, signature, key, strlen(key));
 	arc_check_body(check, body, len / 2);
 	arc_check_body(check, body + len / 2, len - len / 2);
 	while (arc_check_step(check))

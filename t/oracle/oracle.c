@@ -2,7 +2,9 @@
  * Runs cases from a file through the filters spf and dkim; what they find is
  * compared with other implementations (t/oracles.t).
  *
- *	oracle spf|dkim FILE
+ *	oracle spf|openssl|libopendkim FILE
+ *
+ * (the latter two are dkim's engines).
  *
  * A case: "case NUMBER", then lines "client ADDRESS", "helo NAME", "sender
  * ADDRESS", "rr NAME TYPE VALUE" (the zone: VALUE "!" is a failing server),
@@ -288,17 +290,20 @@ main(int argc, char **argv)
 	static const struct section_kind top = { .name = "" };
 	const struct section_kind *kinds[] = { &top, filter_spf.options,
 		filter_dkim.options };
-	struct buf errors = BUF_INIT;
+	struct buf errors = BUF_INIT, text = BUF_INIT;
 	struct conf *conf;
 	struct conf_section section;
 	struct task *task;
 	const char *why;
 
 	if (argc != 3)
-		errx(1, "usage: oracle spf|dkim FILE");
-	if (strcmp(argv[1], "dkim") == 0)
+		errx(1, "usage: oracle spf|openssl|libopendkim FILE");
+	if (strcmp(argv[1], "spf") != 0) {
 		oracle.filter = &filter_dkim;
-	conf = conf_load(NULL, "dkim { partial_body = pass }\n", kinds, 3,
+		buf_printf(&text, "dkim { partial_body = pass\n"
+		    "engine = %s }\n", argv[1]);
+	}
+	conf = conf_load(NULL, text.data != NULL ? text.data : "", kinds, 3,
 	    &errors);
 	if (conf == NULL)
 		errx(1, "%s", errors.data);
@@ -319,5 +324,6 @@ main(int argc, char **argv)
 	fclose(oracle.in);
 	conf_free(&conf);
 	buf_release(&errors);
+	buf_release(&text);
 	return 0;
 }
