@@ -81,21 +81,22 @@ milter_release(void *instance)
 }
 
 static void *
-milter_new(const char *name, const struct milter_options *o,
-    const char **why)
+milter_new(const struct conf *conf, const char *name,
+    const struct milter_options *o, const char **why)
 {
 	char labels[256] = "";
 	struct milter *m = calloc(1, sizeof(*m));
 
 	if (m == NULL || (m->name = strdup(name)) == NULL)
 		fatal("out of memory (milter)");
-	const struct milter_pool_settings pool = {
+	struct milter_pool_settings pool = {
 		.name = m->name, .endpoints = o->endpoint,
 		.connect_timeout_ms = o->connect_timeout,
 		.command_timeout_ms = o->command_timeout,
 		.version = (uint32_t)o->protocol, .spare = (size_t)o->spare,
 		/* Rspamd sends a body in one packet. */
 		.reply_max = (size_t)o->max_body + MILTER_PAYLOAD_MAX,
+		.tls_name = o->tls_name,
 	};
 
 	m->default_action = o->default_action;
@@ -105,7 +106,10 @@ milter_new(const char *name, const struct milter_options *o,
 		.total_timeout_ms = o->total_timeout, .reuse = o->reuse,
 		.max_body = (size_t)o->max_body,
 	};
-	if (parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
+	*why = "tls_ca cannot be read";
+	if ((o->tls_ca != NULL && !conf_file(conf, o->tls_ca, &pool.tls_ca,
+	    &pool.tls_ca_len)) ||
+	    parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
 	    (m->settings.pool = milter_pool_new(&pool, why)) == NULL) {
 		milter_release(m);
 		return NULL;
@@ -119,8 +123,7 @@ static void *
 milter_setup(const struct conf *conf, const struct conf_section *section,
     const char **why)
 {
-	(void)conf;
-	return milter_new(section->title, section->values, why);
+	return milter_new(conf, section->title, section->values, why);
 }
 
 void *
@@ -137,7 +140,7 @@ milter_new_host(const char *name, const char *endpoint, const char **why)
 		.protocol = MILTER_VERSION, .allow = all, .spare = 2,
 		.reuse = true, .max_body = INT64_C(2) << 30,
 	};
-	struct milter *m = milter_new(name, &o, why);
+	struct milter *m = milter_new(NULL, name, &o, why);
 
 	/* Our own filters act on nothing but the message that they give back. */
 	if (m != NULL)

@@ -18,7 +18,15 @@
 	    "Where the milter listens: \"unix:/path\", "		\
 	    "\"127.0.0.1:8891\", \"host.example.org:8891\" or "		\
 	    "\"inet:8891@127.0.0.1\"; the others are tried when the "	\
-	    "first fails.")						\
+	    "first fails.  Behind \"tls:\", as in "			\
+	    "\"tls:host.example.org:8891\", TLS is spoken, and the "	\
+	    "certificate must be right.")				\
+	ROW(o, tls_ca, file, NULL, NULL, NULL,				\
+	    "Whom to trust with certificates of end points: a file "	\
+	    "in PEM; else those whom the system trusts.")		\
+	ROW(o, tls_name, string, NULL, NULL, NULL,			\
+	    "What the certificate must name in place of the end "	\
+	    "point's host or address.")					\
 	ROW(o, connect_timeout, duration, "5s", "10ms", "5m",		\
 	    "How long connecting may take.")				\
 	ROW(o, command_timeout, duration, "30s", "10ms", "10m",		\

@@ -11,9 +11,12 @@
 #include "base/dns.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/task.h"
 
 #define TEXT_SIZE	512
 #define ADDRESSES_MAX	8		/* of a name, that are tried */
+#define AGAIN_MIN_MS	5		/* between attempts at a full queue */
+#define AGAIN_MAX_MS	60
 
 /* Sendmail's spelling, inet:port@host, as host:port. */
 static int
@@ -70,13 +73,11 @@ parse_name(const char *text, struct milter_place *place)
 	return true;
 }
 
-int
-milter_place_parse(const char *text, struct milter_place *place,
-    const char **why)
+static int
+parse_plain(const char *text, struct milter_place *place, const char **why)
 {
 	char standard[TEXT_SIZE], local[TEXT_SIZE];
 
-	*place = (struct milter_place){ .name = NULL };
 	if (rewrite(text, standard, sizeof(standard), why) == -1)
 		return -1;
 	/* DNS need not know it. */
@@ -91,11 +92,35 @@ milter_place_parse(const char *text, struct milter_place *place,
 	return -1;
 }
 
+int
+milter_place_parse(const char *text, struct milter_place *place,
+    const char **why)
+{
+	char address[NET_TEXT_SIZE];
+
+	*place = (struct milter_place){ .name = NULL };
+	if (strncmp(text, "tls:", 4) == 0) {
+		place->tls = true;
+		text += 4;
+	}
+	if (parse_plain(text, place, why) == -1)
+		return -1;
+	if (!place->tls)
+		return 0;
+	place->certified = strdup(place->name != NULL ? place->name :
+	    net_address_print((const struct sockaddr *)&place->net.address,
+	    address));
+	if (place->certified == NULL)
+		fatal("out of memory (milter)");
+	return 0;
+}
+
 void
 milter_place_release(struct milter_place *place)
 {
 	free(place->name);
-	place->name = NULL;
+	free(place->certified);
+	place->name = place->certified = NULL;
 }
 
 static struct io *
@@ -143,8 +168,30 @@ connect_name(const struct milter_place *place, struct arena *arena,
 	return NULL;
 }
 
-struct io *
-milter_place_connect(const struct milter_place *place, int64_t deadline,
+/*
+ * A UNIX socket whose queue is full gives EAGAIN at once, where TCP would have
+ * waited.  All clients of a busy milter meet that together, so each comes again
+ * at a time of its own.
+ */
+static struct io *
+connect_address(const struct milter_place *place, int64_t deadline,
+    const char **why)
+{
+	struct io *io;
+
+	for (;;) {
+		io = io_connect((const struct sockaddr *)&place->net.address,
+		    place->net.len, NULL, 0, deadline, why);
+		if (io != NULL || errno != EAGAIN)
+			return io;
+		if (task_now() >= deadline || task_sleep(AGAIN_MIN_MS +
+		    random() % (AGAIN_MAX_MS - AGAIN_MIN_MS)) == -1)
+			return NULL;
+	}
+}
+
+static struct io *
+connect_plain(const struct milter_place *place, int64_t deadline,
     const char **why)
 {
 	struct arena *arena;
@@ -152,12 +199,34 @@ milter_place_connect(const struct milter_place *place, int64_t deadline,
 	int error;
 
 	if (place->name == NULL)
-		return io_connect((const struct sockaddr *)&place->net.address,
-		    place->net.len, NULL, 0, deadline, why);
+		return connect_address(place, deadline, why);
 	arena = arena_new(0);
 	io = connect_name(place, arena, deadline, why);
 	error = errno;
 	arena_free(&arena);
 	errno = error;
 	return io;
+}
+
+struct io *
+milter_place_connect(const struct milter_place *place,
+    struct tls_context *tls, const char *tls_name, int64_t deadline,
+    const char **why)
+{
+	static _Thread_local char problem[128];
+	struct io *io = connect_plain(place, deadline, why);
+	int error;
+
+	if (io == NULL || !place->tls)
+		return io;
+	if (io_tls_connect(io, tls, tls_name != NULL ? tls_name :
+	    place->certified, deadline) == 0)
+		return io;
+	error = errno;
+	/* The text goes with the connection. */
+	snprintf(problem, sizeof(problem), "%s", io_why(io));
+	*why = problem;
+	io_free(&io);
+	errno = error;
+	return NULL;
 }

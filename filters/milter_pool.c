@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "base/tls.h"
 #include "filters/milter_place.h"
 
 #define BUFFERED_MAX	8192		/* larger packets get a buffer */
@@ -32,6 +33,7 @@ struct milter_pool {
 	struct milter_pool_settings settings;
 	struct milter_endpoint *endpoints;
 	size_t endpoint_count;
+	struct tls_context *tls;	/* NULL if no end point wants it */
 	struct milter_connection *idle;
 	size_t idle_count;
 	struct event *expiry;
@@ -51,7 +53,24 @@ pool_release(struct milter_pool *pool)
 		free(pool->endpoints[i].text);
 	}
 	free(pool->endpoints);
+	tls_context_free(&pool->tls);
 	free(pool);
+}
+
+/* A milter sees all of the mail: who it is gets checked. */
+static int
+set_up_tls(struct milter_pool *pool, const char **why)
+{
+	static const struct tls_settings settings = { .min_version = NULL };
+	bool wanted = false;
+
+	for (size_t i = 0; i < pool->endpoint_count; i++)
+		wanted |= pool->endpoints[i].place.tls;
+	if (!wanted)
+		return 0;
+	pool->tls = tls_client_new(&settings, TLS_VERIFY_NAME,
+	    pool->settings.tls_ca, pool->settings.tls_ca_len, why);
+	return pool->tls != NULL ? 0 : -1;
 }
 
 struct milter_pool *
@@ -81,6 +100,10 @@ milter_pool_new(const struct milter_pool_settings *settings, const char **why)
 		}
 		if ((ep->text = strdup(text)) == NULL)
 			fatal("out of memory (milter)");
+	}
+	if (set_up_tls(pool, why) == -1) {
+		pool_release(pool);
+		return NULL;
 	}
 	return pool;
 }
@@ -346,7 +369,8 @@ connect_to(struct milter_pool *pool, struct milter_endpoint *ep,
 	struct io *io;
 
 	error->lost = error->cancelled = false;
-	io = milter_place_connect(&ep->place,
+	io = milter_place_connect(&ep->place, pool->tls,
+	    pool->settings.tls_name,
 	    task_deadline(pool->settings.connect_timeout_ms), &why);
 	if (io == NULL) {
 		error->cancelled = errno == ECANCELED;

@@ -41,6 +41,9 @@ struct milter_pool_settings {
 	uint32_t version;
 	size_t spare;			/* connections kept ready */
 	size_t reply_max;		/* bytes of a packet */
+	const char *tls_ca;		/* PEM; NULL: the system's */
+	size_t tls_ca_len;
+	const char *tls_name;		/* NULL: as the end point says */
 };
 
 /* NULL: *why names the end point that is wrong. */

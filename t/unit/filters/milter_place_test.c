@@ -1,7 +1,9 @@
-/* P15, P72: end points in their spellings, and names that are looked up. */
+/* P15, P71, P72: end points in their spellings, and names that are looked up. */
 #include "filters/milter_place.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,6 +39,11 @@ static const struct {
 	{ "text behind the port", "m.example.org:25x", NULL, NULL, 0 },
 	{ "bad address", "127.0.0.256:8891", NULL, NULL, 0 },
 	{ "bad name", "m_x:8891", NULL, NULL, 0 },
+	{ "TLS to an address", "tls:127.0.0.1:8891", "127.0.0.1:8891", NULL,
+	    0 },
+	{ "TLS to a name", "tls:m.example.org:8891", NULL, "m.example.org",
+	    8891 },
+	{ "TLS to nothing", "tls:", NULL, NULL, 0 },
 	{ "no host", "inet:8891", NULL, NULL, 0 },
 };
 
@@ -63,6 +70,11 @@ spellings(void)
 			CASE_ASSERT(cases[i].name, strcmp(place.name,
 			    cases[i].host) == 0 && place.port ==
 			    cases[i].port);
+		CASE_ASSERT(cases[i].name, !good || place.tls ==
+		    (strncmp(cases[i].text, "tls:", 4) == 0));
+		CASE_ASSERT(cases[i].name, !good || !place.tls ||
+		    strcmp(place.certified, cases[i].host != NULL ?
+		    cases[i].host : "127.0.0.1") == 0);
 		milter_place_release(&place);
 	}
 }
@@ -104,18 +116,70 @@ run_names(void *argument)
 	dns_set_source(zone, NULL);
 	place.port = ntohs(in.sin_port);
 	place.name = (char *)(uintptr_t)"two.example";
-	io = milter_place_connect(&place, task_deadline(2000), &why);
+	io = milter_place_connect(&place, NULL, NULL, task_deadline(2000), &why);
 	CU_ASSERT_PTR_NOT_NULL(io);
 	io_free(&io);
 	for (size_t i = 0; i < 2; i++) {
 		place.name = (char *)(uintptr_t)none[i];
 		why = NULL;
 		CU_ASSERT_PTR_NULL(milter_place_connect(&place,
-		    task_deadline(2000), &why));
+		    NULL, NULL, task_deadline(2000), &why));
 		CASE_ASSERT(none[i], why != NULL && strstr(why, "name"));
 	}
 	dns_set_source(NULL, NULL);
 	close(fd);
+}
+
+/* P71: a queue that is full for a while, and one that stays so. */
+static int full;
+
+static int
+busy(const char *path, const char **why, int64_t deadline)
+{
+	int fds[2];
+
+	(void)path, (void)deadline;
+	if (full-- > 0) {
+		*why = strerror(errno = EAGAIN);
+		return -1;
+	}
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
+	    SOCK_NONBLOCK, 0, fds), 0);
+	close(fds[1]);
+	return fds[0];
+}
+
+static void
+run_busy(void *argument)
+{
+	struct milter_place place;
+	const char *why = NULL;
+	struct io *io;
+
+	(void)argument;
+	io_set_unix_connector(busy);
+	CU_ASSERT_EQUAL_FATAL(milter_place_parse("unix:/m", &place, &why), 0);
+	full = 2;
+	io = milter_place_connect(&place, NULL, NULL, task_deadline(5000),
+	    &why);
+	CU_ASSERT_PTR_NOT_NULL(io);
+	CU_ASSERT(full < 0);
+	io_free(&io);
+	full = INT_MAX;
+	CU_ASSERT_PTR_NULL(milter_place_connect(&place, NULL, NULL,
+	    task_deadline(100), &why));
+	CU_ASSERT(full < INT_MAX - 1);
+	milter_place_release(&place);
+	io_set_unix_connector(NULL);
+}
+
+static void
+busy_queue(void)
+{
+	task_init();
+	task_detach("test", run_busy, NULL);
+	task_loop();
+	task_shutdown();
 }
 
 static void
@@ -129,4 +193,5 @@ names(void)
 
 SUITE(milter_place,
     { "spellings", spellings },
-    { "names", names })
+    { "names", names },
+    { "full queue", busy_queue })
