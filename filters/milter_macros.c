@@ -387,3 +387,12 @@ milter_put_macros(struct buf *out, enum milter_stage stage, const char *list,
 		out->data[begin] = '\0';
 	}
 }
+
+bool
+milter_macro_exists(const char *name)
+{
+	for (size_t i = 0; i < sizeof(macros) / sizeof(macros[0]); i++)
+		if (strcmp(macros[i].name, name) == 0)
+			return true;
+	return false;
+}

@@ -25,4 +25,7 @@ struct milter_facts {
 void milter_put_macros(struct buf *, enum milter_stage, const char *list,
     const struct milter_facts *);
 
+/* Whether there is a macro of that name, which stands without braces. */
+bool milter_macro_exists(const char *name);
+
 #endif

@@ -1,6 +1,6 @@
 /*
  * millgatectl: asks the console of a running Millgate (control.h) and shows
- * the answer.  What concerns DKIM keys it does itself.
+ * the answer.  What concerns DKIM keys and single milters it does itself.
  */
 #include "config.h"
 
@@ -15,6 +15,7 @@
 
 #include "gateway/control.h"
 #include "gateway/dkim_command.h"
+#include "gateway/milter_command.h"
 
 static int
 usage(FILE *to, int status)
@@ -36,7 +37,8 @@ usage(FILE *to, int status)
 	    "  status                     what runs\n"
 	    "  reload                     read the configuration again\n"
 	    "  stop                       stop Millgate\n"
-	    "without a running Millgate:\n" DKIM_COMMAND_USAGE);
+	    "without a running Millgate:\n" DKIM_COMMAND_USAGE
+	    MILTER_COMMAND_USAGE);
 	return status;
 }
 
@@ -169,6 +171,8 @@ main(int argc, char **argv)
 		return usage(stderr, EX_USAGE);
 	if (strcmp(argv[optind], "dkim") == 0)
 		return dkim_command(argc - optind, argv + optind);
+	if (strcmp(argv[optind], "milter") == 0)
+		return milter_command(argc - optind, argv + optind);
 	if ((len = make_request(request, argv + optind)) == -1) {
 		fprintf(stderr, "millgatectl: the command is too long\n");
 		return EX_USAGE;

@@ -1,0 +1,182 @@
+#!/usr/bin/perl
+# millgatectl milter on engines of others, and milters behind TLS.
+use strict;
+use warnings;
+use Millgate::Peers;
+use Millgate::Test;
+use Test::More;
+
+my ($key) = dkim_key('rsa', 2048);
+my $opendkim = start_opendkim(key => $key, domain => 'sender.test',
+    selector => 'sel');
+my %port = map { $_ => free_port() } qw(perl down tls other good bad silent);
+start_pmilter('add', $port{perl});
+
+# Two authorities, and a certificate of each for the same name.
+sub certificate {
+	my ($name) = @_;
+	my $dir = test_dir();
+	my ($status, $output) = run_command('openssl', 'req', '-x509',
+	    '-newkey', 'rsa:2048', '-nodes', '-days', 2, '-subj',
+	    '/CN=milter.example.test', '-addext',
+	    'subjectAltName=DNS:milter.example.test,IP:127.0.0.1', '-keyout',
+	    "$dir/$name.pem", '-out', "$dir/$name.crt");
+	die "openssl: $output" if $status != 0;
+	write_file("$name.both", read_file("$dir/$name.pem") .
+	    read_file("$dir/$name.crt"));
+	return "$dir/$name.crt";
+}
+
+# TLS in front of OpenDKIM's socket.
+sub start_relay {
+	my ($name, $port) = @_;
+	my ($socket) = $opendkim->{endpoint} =~ /^unix:(.*)/;
+
+	start_process("socat-$name", [ 'socat', "openssl-listen:$port," .
+	    'bind=127.0.0.1,reuseaddr,fork,verify=0,cert=' . test_dir() .
+	    "/$name.both", "unix-connect:$socket" ]);
+	wait_for_port($port);
+}
+
+my %ca = map { $_ => certificate($_) } qw(tls other);
+start_relay('tls', $port{tls});
+
+sub ctl {
+	return run_command(build_dir() . '/gateway/millgatectl', 'milter',
+	    @_);
+}
+
+subtest 'probe: OpenDKIM, on libmilter' => sub {
+	my ($status, $text) = ctl('probe', $opendkim->{endpoint});
+
+	is($status, 0, 'status') or diag $text;
+	like($text, qr/^version      6$/m, 'version');
+	like($text, qr/^actions      .*\badd_header\b/m, 'actions by name');
+	like($text, qr/^protocol     .*\bleading_space\b/m, 'bits by name');
+	like($text, qr/^negotiating  \d+\.\d\d ms$/m, 'latency');
+	like($text, qr/^session      .*\bmail \d.*\beoh \d+\.\d\d ms$/m,
+	    'latency of steps');
+	like($text, qr/^answer       accept$/m,
+	    'it does not sign for strangers');
+	like($text, qr/^reuse        no$/m, 'takes no second session');
+};
+
+subtest 'probe: a milter of version 2' => sub {
+	my ($status, $text) = ctl('probe', "inet:$port{perl}\@127.0.0.1");
+
+	is($status, 0, 'status') or diag $text;
+	like($text, qr/^version      2$/m, 'version');
+	like($text, qr/^answer       add_header X-PMilter: .*PROBE1$/m,
+	    'its edit');
+	like($text, qr/^pipelining   yes$/m, 'may be told all at once');
+	like($text, qr/^session      .*\beom \d+\.\d\d ms$/m,
+	    'latency to the end');
+	like($text, qr/^warning      an old version/m, 'a warning');
+};
+
+subtest 'probe: what is no milter' => sub {
+	my $sink = start_sink();
+	my ($status, $text) = ctl('probe', "127.0.0.1:$sink->{port}");
+
+	is($status, 76, 'SMTP: status') or diag $text;
+	like($text, qr/220/, 'SMTP: its words are quoted');
+	($status, $text) = ctl('probe', "127.0.0.1:$port{down}");
+	is($status, 69, 'nobody: status');
+	like($text, qr/cannot connect: .*refused/, 'nobody: why');
+	is((ctl('probe', 'nonsense'))[0], 64, 'nonsense: status');
+	is((ctl('probe'))[0], 64, 'nothing: status');
+};
+
+subtest 'probe: TLS' => sub {
+	my ($status, $text) = ctl('probe', '-C', $ca{tls},
+	    "tls:127.0.0.1:$port{tls}");
+	is($status, 0, 'named by its address') or diag $text;
+	($status, $text) = ctl('probe', '-C', $ca{tls}, '-N',
+	    'milter.example.test', "tls:127.0.0.1:$port{tls}");
+	is($status, 0, 'named otherwise');
+	for my $case ([ 'another name', '-C', $ca{tls}, '-N',
+	    'wrong.example.test' ], [ 'another authority', '-C', $ca{other} ],
+	    [ "the system's authorities" ]) {
+		my ($name, @options) = @$case;
+
+		($status, $text) = ctl('probe', @options,
+		    "tls:127.0.0.1:$port{tls}");
+		is($status, 69, "$name: status");
+		like($text, qr/cannot connect: .*(?:verif|certificate|match)/,
+		    "$name: why");
+	}
+	is((ctl('probe', '-C', '/nonexistent',
+	    "tls:127.0.0.1:$port{tls}"))[0], 66, 'no such file');
+};
+
+my $gate = start_millgate(text => <<"END");
+gateways = 1
+trusted_networks = { "127.0.0.0/8" }
+relay_domains = { example.test }
+dns_forwarders = { "127.0.0.1\@9" }
+dns_timeout = 100ms
+route "*" { via = { "maildir:\@DIR\@/mail" } }
+milter good {
+	endpoint = { "tls:127.0.0.1:$port{tls}" }
+	tls_ca = "$ca{tls}"
+	tls_name = milter.example.test
+}
+milter bad {
+	endpoint = { "tls:127.0.0.1:$port{tls}" }
+	tls_ca = "$ca{other}"
+}
+milter silent {
+	endpoint = { "127.0.0.1:$port{perl}" }
+	allow = { quarantine }
+}
+listener good {
+	address = { "127.0.0.1:$port{good}" }
+	hostname_lookup = no
+	filters = { good }
+}
+listener bad {
+	address = { "127.0.0.1:$port{bad}" }
+	hostname_lookup = no
+	filters = { bad }
+}
+listener silent {
+	address = { "127.0.0.1:$port{silent}" }
+	hostname_lookup = no
+	filters = { silent }
+}
+END
+
+subtest 'a milter behind TLS' => sub {
+	my $client = new_smtp(port => $port{good});
+	my $reply = $client->deliver;
+
+	like($reply, qr/^250 /, 'is asked');
+	my ($id) = $reply =~ /queued as (\w+)/;
+	$gate->wait_log(qr/$id: removed/);
+	like((mailbox("$gate->{dir}/mail"))[0], qr/^DKIM-Signature:/m,
+	    'and has signed');
+	$client->close;
+	$client = new_smtp(port => $port{bad});
+	like($client->deliver, qr/^451 4\.7\.1 /,
+	    'another certificate: no mail for it');
+	like($gate->log, qr/filter=bad .*cannot connect: .*certificate/,
+	    'the log tells why');
+	$client->close;
+};
+
+subtest 'allow: an edit beyond it is ignored' => sub {
+	my $client = new_smtp(port => $port{silent});
+	my ($id) = $client->deliver =~ /^250 .*queued as (\w+)/;
+
+	ok(defined $id, 'the message is taken');
+	$gate->wait_log(qr/$id: removed/);
+	like($gate->log, qr/$id: filter=silent: not allowed to add a field/,
+	    'the log names the filter and the edit');
+	is((grep { /^X-PMilter:.*$id/m } mailbox("$gate->{dir}/mail")), 0,
+	    'and the field is not there');
+	$client->close;
+};
+
+is($gate->stop, 0, 'stops well');
+ok(sanitizers_silent($gate->log), 'sanitizers are silent');
+done_testing;
