@@ -234,7 +234,7 @@ sub start_rspamd {
 options {
   url_tld = "$dir/tld.dat"; hs_cache_dir = "$dir/db"; filters = "";
   pidfile = "$dir/run/pid"; cache_file = "$dir/db/cache";
-  control_socket = "$dir/run/control mode=0600"; gtube_patterns = "all";
+  control_socket = "$dir/run/control mode=0600"; enable_test_patterns = true;
   dns { nameserver = ["127.0.0.1:9"]; timeout = 100ms; retransmits = 1 }
 }
 logging { type = "console"; level = "info" }
