@@ -21,15 +21,14 @@ const char *const chain_action_names[CHAIN_ACTIONS] = {
 	[ACTION_REJECT] = "reject", [ACTION_DISCONNECT] = "disconnect",
 };
 
-static bool
-is_final(struct verdict v)
+bool
+chain_is_final(struct verdict v)
 {
 	return v.action != ACTION_CONTINUE && v.action != ACTION_ACCEPT;
 }
 
-/* Takes part in the message, and is to be called here. */
-static bool
-is_serial(const struct chain_run *r)
+bool
+chain_is_serial(const struct chain_run *r)
 {
 	return !r->left && r->began && !r->finished && !chain_looks(r);
 }
@@ -88,8 +87,7 @@ drop_out(struct chain_run *r)
 	if (!r->began || r->finished)
 		return;
 	r->finished = true;
-	if (chain_looks(r))
-		chain_looker_cancel(r);
+	task_reap(&r->task);
 	if (r->entry->filter->abort != NULL)
 		r->entry->filter->abort(&r->run);
 }
@@ -100,13 +98,16 @@ end_message(struct chain *chain)
 	struct chain_run *r = chain->runs;
 
 	for (size_t i = 0; i < chain->plan->count; i++, r++) {
-		chain_looker_cancel(r);
+		task_reap(&r->task);
 		drop_out(r);
 		if (r->began)
 			histogram_observe(r->entry->seconds, r->spent_us);
 		r->began = false;
 		r->run.mail = NULL;
 		r->run.findings = NULL;
+		r->run.view = NULL;
+		r->run.turn = false;
+		r->asked = NULL;
 	}
 	chain->mail = NULL;
 }
@@ -144,6 +145,10 @@ settle(struct chain_run *r, const char *event, struct verdict v)
 		return v;
 	v.filter = r->run.name;
 	report(r, event, &v);
+	if (v.hold != NULL && r->run.mail != NULL) {
+		r->run.mail->envelope.hold = true;
+		r->run.mail->envelope.hold_reason = v.hold;
+	}
 	if (v.action != ACTION_ACCEPT)
 		return v;
 	if (r->run.mail == NULL)
@@ -153,38 +158,67 @@ settle(struct chain_run *r, const char *event, struct verdict v)
 	return VERDICT_CONTINUE;
 }
 
-/* --- before MAIL --- */
-
-typedef struct verdict event_f(struct filter_run *);
-
-/* An event that stands at that offset in struct filter, for all in order. */
-static struct verdict
-session_event(struct chain *chain, const char *name, size_t offset)
+/* The event that stands at that offset in struct filter. */
+static chain_event_f *
+event_at(const struct chain_run *r, size_t offset)
 {
-	struct chain_run *r = chain->runs;
+	return *(chain_event_f *const *)((const char *)r->entry->filter +
+	    offset);
+}
 
-	if (is_final(chain->held))
-		return chain->held;
-	for (size_t i = 0; i < chain->plan->count; i++, r++) {
-		event_f *f = *(event_f *const *)
-		    ((const char *)r->entry->filter + offset);
-		struct verdict v;
+/* An event for the filters [from, to), one of which may decide. */
+static struct verdict
+unit_event(struct chain *chain, size_t from, size_t to, const char *name,
+    size_t offset)
+{
+	/* Their tasks are not to be waited for here. */
+	if (chain_looks(&chain->runs[from]))
+		return VERDICT_CONTINUE;
+	for (size_t i = from; i < to; i++) {
+		struct chain_run *r = &chain->runs[i];
+		bool wanted = chain->mail != NULL ? chain_is_serial(r) :
+		    !r->left;
 
-		if (f == NULL || r->left || chain_looks(r))
-			continue;
-		v = settle(r, name, f(&r->run));
-		if (v.action == ACTION_DISCARD) {
+		r->asked = wanted ? event_at(r, offset) : NULL;
+	}
+	chain_ask(chain, from, to, DEADLINE_NEVER);
+	for (size_t i = from; i < to; i++) {
+		struct chain_run *r = &chain->runs[i];
+		struct verdict v = settle(r, name, r->verdict);
+
+		if (v.action == ACTION_DISCARD && chain->mail == NULL)
 			log_warn(&chain->session->log, "filter=%s stage=%s: "
 			    "discard before MAIL is ignored", r->run.name,
 			    name);
-			continue;
-		}
-		if (is_final(v)) {
-			chain->held = v;
+		else if (chain_is_final(v))
 			return v;
-		}
 	}
 	return VERDICT_CONTINUE;
+}
+
+/* An event for all, in order. */
+static struct verdict
+event_for_all(struct chain *chain, const char *name, size_t offset)
+{
+	struct verdict v = VERDICT_CONTINUE;
+	size_t end;
+
+	for (size_t i = 0; i < chain->plan->count && !chain_is_final(v);
+	    i = end) {
+		end = chain_group_end(chain->plan, i);
+		v = unit_event(chain, i, end, name, offset);
+	}
+	return v;
+}
+
+/* --- before MAIL --- */
+
+static struct verdict
+session_event(struct chain *chain, const char *name, size_t offset)
+{
+	if (!chain_is_final(chain->held))
+		chain->held = event_for_all(chain, name, offset);
+	return chain->held;
 }
 
 struct verdict
@@ -212,7 +246,7 @@ chain_unknown(struct chain *chain, const char *line)
 		if (r->entry->filter->unknown == NULL || r->left)
 			continue;
 		v = r->entry->filter->unknown(&r->run, line);
-		if (!is_final(v) || v.action == ACTION_DISCARD)
+		if (!chain_is_final(v) || v.action == ACTION_DISCARD)
 			continue;
 		v.filter = r->run.name;
 		return v;
@@ -248,7 +282,7 @@ begin_message(struct chain *chain, struct mail *mail)
 
 	chain_abort(chain);
 	chain->mail = mail;
-	chain->header_done = chain->complete = false;
+	chain->complete_us = 0;
 	chain->discarded = VERDICT_CONTINUE;
 	for (size_t i = 0; i < chain->plan->count; i++, r++) {
 		r->run.mail = mail;
@@ -262,29 +296,24 @@ begin_message(struct chain *chain, struct mail *mail)
 struct verdict
 chain_mail(struct chain *chain, struct mail *mail)
 {
-	struct chain_run *r = chain->runs;
+	struct verdict v = VERDICT_CONTINUE;
+	size_t end;
 
-	if (is_final(chain->held))
+	if (chain_is_final(chain->held))
 		return chain->held;
 	begin_message(chain, mail);
-	for (size_t i = 0; i < chain->plan->count; i++, r++) {
-		struct verdict v;
-		int64_t begin;
+	for (size_t i = 0; i < chain->plan->count; i = end) {
+		end = chain_group_end(chain->plan, i);
+		for (size_t j = i; j < end; j++) {
+			struct chain_run *r = &chain->runs[j];
 
-		if (r->left)
-			continue;
-		r->began = true;
-		if (chain_looks(r)) {
-			chain_looker_start(r);
-			continue;
+			r->began = !r->left;
+			if (r->began && chain_looks(r))
+				chain_looker_start(r);
 		}
-		if (r->entry->filter->mail == NULL)
-			continue;
-		begin = clock_us();
-		v = r->entry->filter->mail(&r->run);
-		r->spent_us += clock_us() - begin;
-		v = settle(r, "mail", v);
-		if (is_final(v))
+		v = unit_event(chain, i, end, "mail",
+		    offsetof(struct filter, mail));
+		if (chain_is_final(v))
 			return conclude(chain, v);
 	}
 	return VERDICT_CONTINUE;
@@ -301,7 +330,7 @@ chain_rcpt(struct chain *chain, struct recipient *recipient)
 		struct verdict v;
 		int64_t begin;
 
-		if (!is_serial(r) || r->entry->filter->rcpt == NULL)
+		if (!chain_is_serial(r) || r->entry->filter->rcpt == NULL)
 			continue;
 		begin = clock_us();
 		v = r->entry->filter->rcpt(&r->run, recipient);
@@ -311,7 +340,7 @@ chain_rcpt(struct chain *chain, struct recipient *recipient)
 		    v.action == ACTION_DISCONNECT)
 			return conclude(chain, v);
 		/* Later filters do not hear of a refused recipient. */
-		if (is_final(v))
+		if (chain_is_final(v))
 			return v;
 	}
 	return VERDICT_CONTINUE;
@@ -324,55 +353,50 @@ chain_rcpt_refused(struct chain *chain, struct recipient *recipient, int code,
 	struct chain_run *r = chain->runs;
 
 	for (size_t i = 0; i < chain->plan->count; i++, r++)
-		if (is_serial(r) && r->entry->filter->rcpt_refused != NULL)
+		if (chain_is_serial(r) && r->entry->filter->rcpt_refused != NULL)
 			r->entry->filter->rcpt_refused(&r->run, recipient,
 			    code, text);
-}
-
-/* An event without argument of one serial filter, timed. */
-static struct verdict
-message_event(struct chain_run *r, const char *name,
-    struct verdict (*f)(struct filter_run *))
-{
-	int64_t begin;
-	struct verdict v;
-
-	if (f == NULL || !is_serial(r))
-		return VERDICT_CONTINUE;
-	begin = clock_us();
-	v = f(&r->run);
-	r->spent_us += clock_us() - begin;
-	return settle(r, name, v);
 }
 
 struct verdict
 chain_data(struct chain *chain)
 {
-	struct chain_run *r = chain->runs;
+	struct verdict v;
 
 	if (chain->mail == NULL)
 		return VERDICT_CONTINUE;
-	for (size_t i = 0; i < chain->plan->count; i++, r++) {
-		struct verdict v = message_event(r, "data",
-		    r->entry->filter->data);
-
-		if (is_final(v))
-			return conclude(chain, v);
-	}
+	v = event_for_all(chain, "data", offsetof(struct filter, data));
+	if (chain_is_final(v))
+		return conclude(chain, v);
+	chain_consult_early(chain);
 	return VERDICT_CONTINUE;
+}
+
+/* The stage is the message's, whoever drives us. */
+static void
+advance(struct chain *chain, enum mail_stage stage)
+{
+	struct mail *mail = chain->mail;
+
+	if (mail->stage < stage)
+		mail->stage = stage;
+	task_cond_broadcast(&mail->progress);
 }
 
 void
 chain_header_done(struct chain *chain)
 {
-	chain->header_done = true;
-	task_cond_broadcast(&chain->progress);
+	if (chain->mail == NULL)
+		return;
+	chain_consult_header(chain);
+	advance(chain, MAIL_STAGE_BODY);
 }
 
 void
 chain_body_grown(struct chain *chain)
 {
-	task_cond_broadcast(&chain->progress);
+	if (chain->mail != NULL)
+		task_cond_broadcast(&chain->mail->progress);
 }
 
 /* --- its end --- */
@@ -406,6 +430,21 @@ merge_findings(struct chain_run *r)
 	r->run.findings = NULL;
 }
 
+/* An event without argument of one serial filter, timed. */
+static struct verdict
+message_event(struct chain_run *r, const char *name, chain_event_f *f)
+{
+	int64_t begin;
+	struct verdict v;
+
+	if (f == NULL || !chain_is_serial(r))
+		return VERDICT_CONTINUE;
+	begin = clock_us();
+	v = f(&r->run);
+	r->spent_us += clock_us() - begin;
+	return settle(r, name, v);
+}
+
 /* The content for one serial filter, up to its eom. */
 static struct verdict
 feed(struct chain_run *r)
@@ -417,7 +456,7 @@ feed(struct chain_run *r)
 	char *scratch;
 	int rc;
 
-	if (is_final(v) || f->body == NULL || !is_serial(r))
+	if (chain_is_final(v) || f->body == NULL || !chain_is_serial(r))
 		return v;
 	if ((scratch = malloc(BODY_READ_MAX)) == NULL)
 		fatal("out of memory (chain)");
@@ -441,7 +480,7 @@ finish(struct chain_run *r)
 	struct verdict v = feed(r);
 	int64_t begin = clock_us();
 
-	if (is_final(v) || !is_serial(r))
+	if (chain_is_final(v) || !chain_is_serial(r))
 		return v;
 	r->finished = true;
 	if (r->entry->filter->eom != NULL)
@@ -452,6 +491,57 @@ finish(struct chain_run *r)
 	return settle(r, "eom", v);
 }
 
+/* Changes are made when all of the group agree, in order. */
+static struct verdict
+finish_consulted(struct chain *chain, size_t from, size_t to)
+{
+	chain_consult(chain, from, to);
+	for (size_t i = from; i < to; i++) {
+		struct chain_run *r = &chain->runs[i];
+		struct verdict v = settle(r, "eom", r->verdict);
+
+		if (chain_is_final(v))
+			return v;
+	}
+	for (size_t i = from; i < to; i++) {
+		struct chain_run *r = &chain->runs[i];
+
+		if (!chain_is_serial(r))
+			continue;
+		r->finished = true;
+		report(r, "eom", &r->verdict);
+		if (r->entry->filter->apply != NULL)
+			r->entry->filter->apply(&r->run);
+	}
+	return VERDICT_CONTINUE;
+}
+
+static struct verdict
+finish_unit(struct chain *chain, size_t from, size_t to)
+{
+	struct chain_run *r = &chain->runs[from];
+
+	if (r->entry->filter->consult != NULL)
+		return finish_consulted(chain, from, to);
+	if (!chain_looks(r))
+		return chain_is_serial(r) ? finish(r) : VERDICT_CONTINUE;
+	if (r->began)
+		report(r, "eom", &(const struct verdict){
+		    .action = ACTION_CONTINUE });
+	return VERDICT_CONTINUE;
+}
+
+static void
+end_turn(struct chain_run *r)
+{
+	if (!r->began)
+		return;
+	merge_findings(r);
+	if (r->spent_us >= 1000)
+		trace_add(r->run.mail->trace, r->run.name, "took %.1fms",
+		    (double)r->spent_us / 1000);
+}
+
 /*
  * Lookers come first: what they read must not change under them.  Their
  * findings still count at their place in the order.
@@ -460,34 +550,23 @@ static struct verdict
 finish_all(struct chain *chain)
 {
 	struct mail *mail = chain->mail;
+	struct verdict v = VERDICT_CONTINUE;
 	struct chain_run *r;
-	size_t i;
+	size_t i, end;
 
 	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++)
-		chain_looker_finish(r, mail->deadline);
+		if (chain_looks(r))
+			chain_looker_finish(r, mail->deadline);
 	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++)
-		if (is_serial(r) && r->entry->filter->clean != NULL)
+		if (chain_is_serial(r) && r->entry->filter->clean != NULL)
 			r->entry->filter->clean(&r->run);
-	for (i = 0, r = chain->runs; i < chain->plan->count; i++, r++) {
-		struct verdict v = VERDICT_CONTINUE;
-
-		if (!r->began)
-			continue;
-		if (chain_looks(r)) {
-			struct verdict none = VERDICT_CONTINUE;
-
-			report(r, "eom", &none);
-		} else if (!r->finished) {
-			v = finish(r);
-		}
-		merge_findings(r);
-		if (r->spent_us >= 1000)
-			trace_add(mail->trace, r->run.name, "took %.1fms",
-			    (double)r->spent_us / 1000);
-		if (is_final(v))
-			return v;
+	for (i = 0; i < chain->plan->count && !chain_is_final(v); i = end) {
+		end = chain_group_end(chain->plan, i);
+		v = finish_unit(chain, i, end);
+		for (; i < end; i++)
+			end_turn(&chain->runs[i]);
 	}
-	return VERDICT_CONTINUE;
+	return v;
 }
 
 struct verdict
@@ -503,10 +582,11 @@ chain_eom(struct chain *chain)
 		end_message(chain);
 		return v;
 	}
-	chain->header_done = chain->complete = true;
-	task_cond_broadcast(&chain->progress);
+	chain->complete_us = clock_us();
+	chain_consult_header(chain);
+	advance(chain, MAIL_STAGE_COMPLETE);
 	v = finish_all(chain);
-	if (!is_final(v) && mail->envelope.recipients == NULL) {
+	if (!chain_is_final(v) && mail->envelope.recipients == NULL) {
 		log_info(&mail->log, "filters removed all recipients");
 		v = (struct verdict){ .action = ACTION_DISCARD,
 		    .reason = "no-recipients" };

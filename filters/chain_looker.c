@@ -37,15 +37,14 @@ chain_body_feed(struct filter_run *run, chain_piece_f *piece, size_t *offset,
 	return n < 0 ? -1 : 0;
 }
 
-/* Waits until the condition of the message holds; false: it ended otherwise. */
+/* Waits until the message has come so far; false: it ended otherwise. */
 static bool
-await(struct chain *chain, const bool *condition)
+await(struct mail *mail, enum mail_stage stage)
 {
-	while (!*condition)
-		if (task_cond_wait(&chain->progress,
-		    chain->mail->deadline) == -1)
+	while (mail->stage < stage)
+		if (task_cond_wait(&mail->progress, mail->deadline) == -1)
 			return false;
-	return true;
+	return mail->stage != MAIL_STAGE_ABORTED;
 }
 
 /* An event of a looker, timed.  False: it has seen enough. */
@@ -66,7 +65,7 @@ event(struct chain_run *r, struct verdict (*f)(struct filter_run *))
 static bool
 look_at_body(struct chain_run *r)
 {
-	struct chain *chain = r->chain;
+	struct mail *mail = r->run.mail;
 	struct verdict v = VERDICT_CONTINUE;
 	size_t offset = 0;
 	char *scratch;
@@ -77,24 +76,22 @@ look_at_body(struct chain_run *r)
 	if ((scratch = malloc(BODY_READ_MAX)) == NULL)
 		fatal("out of memory (chain)");
 	for (more = true; more;) {
-		bool last = chain->complete;
+		bool last = mail->stage >= MAIL_STAGE_COMPLETE;
 		int64_t begin = clock_us();
 		int rc = chain_body_feed(&r->run, r->entry->filter->body,
 		    &offset, scratch, &v);
 
 		r->spent_us += clock_us() - begin;
 		if (rc == -1) {
-			log_warn(&chain->mail->log,
-			    "filter=%s: cannot read the body: %s",
-			    r->run.name, strerror(errno));
+			log_warn(&mail->log, "filter=%s: cannot read the "
+			    "body: %s", r->run.name, strerror(errno));
 			more = false;
 		}
 		if (v.action != ACTION_CONTINUE)
 			more = false;
 		if (last || !more)
 			break;
-		if (task_cond_wait(&chain->progress,
-		    chain->mail->deadline) == -1)
+		if (task_cond_wait(&mail->progress, mail->deadline) == -1)
 			more = false;
 	}
 	free(scratch);
@@ -105,7 +102,7 @@ static void
 look(void *argument)
 {
 	struct chain_run *r = argument;
-	struct chain *chain = r->chain;
+	struct mail *mail = r->run.mail;
 	const struct filter *f = r->entry->filter;
 
 	if (!event(r, f->mail)) {
@@ -113,8 +110,8 @@ look(void *argument)
 		return;
 	}
 	if ((f->eoh == NULL && f->body == NULL) ||
-	    (await(chain, &chain->header_done) && event(r, f->eoh))) {
-		if (look_at_body(r) && await(chain, &chain->complete)) {
+	    (await(mail, MAIL_STAGE_BODY) && event(r, f->eoh))) {
+		if (look_at_body(r) && await(mail, MAIL_STAGE_COMPLETE)) {
 			r->finished = true;
 			event(r, f->eom);
 			r->looked = true;
@@ -146,10 +143,4 @@ chain_looker_finish(struct chain_run *r, int64_t deadline)
 	if (!r->looked && r->run.findings == NULL)
 		finding_add(&r->run, r->entry->filter->name, "temperror",
 		    "no result in time")->report = true;
-}
-
-void
-chain_looker_cancel(struct chain_run *r)
-{
-	task_reap(&r->task);
 }

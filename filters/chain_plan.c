@@ -180,6 +180,57 @@ count_entry(struct chain_entry *entry)
 	}
 }
 
+/* Our own hosts are milters without such a section. */
+static const char *
+group_of(const struct chain_shared *s)
+{
+	if (s->section == NULL || s->section->kind != filter_milter.options)
+		return NULL;
+	return ((const struct milter_options *)s->section->values)->group;
+}
+
+static bool
+keeps(const struct chain_entry *entry)
+{
+	const struct filter *f = entry->filter;
+
+	if (f == &filter_milter)
+		return milter_keeps(entry->instance);
+	return (f->traits & (FILTER_LOOKS | FILTER_KEEPS)) != 0 ||
+	    f->eom == NULL;
+}
+
+/* What the place of each filter among the others means for it. */
+static int
+arrange(struct chain_plan *plan, const char **why)
+{
+	bool unchanged = true;
+	size_t end;
+
+	for (size_t i = 0; i < plan->count; i = end) {
+		bool kept = true;
+
+		end = chain_group_end(plan, i);
+		for (size_t j = i; j < end; j++) {
+			plan->entries[j].streams = unchanged &&
+			    plan->entries[j].filter->consult != NULL;
+			kept &= keeps(&plan->entries[j]);
+		}
+		unchanged &= kept;
+		for (size_t j = end; j < plan->count; j++) {
+			const char *group = plan->entries[i].group;
+
+			if (group == NULL || plan->entries[j].group == NULL ||
+			    strcmp(group, plan->entries[j].group) != 0)
+				continue;
+			*why = complain(plan->entries[j].name,
+			    "does not stand beside the others of its group");
+			return -1;
+		}
+	}
+	return 0;
+}
+
 struct chain_plan *
 chain_plan_new(const struct conf *conf, const char *host_directory,
     const char *const *names, const char **why)
@@ -205,8 +256,11 @@ chain_plan_new(const struct conf *conf, const char *host_directory,
 		entry->filter = entry->shared->filter;
 		entry->name = entry->shared->name;
 		entry->instance = entry->shared->instance;
+		entry->group = group_of(entry->shared);
 		count_entry(entry);
 	}
+	if (arrange(plan, why) == -1)
+		chain_plan_free(&plan);
 	return plan;
 }
 

@@ -17,10 +17,14 @@ struct chain_entry {
 	const char *name;
 	void *instance;
 	struct chain_shared *shared;	/* owner of the instance */
+	const char *group;		/* or NULL */
+	bool streams;			/* nothing before it changes content */
 	struct histogram *seconds;
 	struct counter *outcomes[CHAIN_ACTIONS];
 	struct counter *late;		/* gave up at the deadline */
 };
+
+typedef struct verdict chain_event_f(struct filter_run *);
 
 struct chain_plan {
 	size_t count;
@@ -35,16 +39,17 @@ struct chain_run {
 	bool left;			/* the session */
 	bool began, finished;		/* the message */
 	int64_t spent_us;		/* on the message */
-	struct task *task;		/* a looker's */
+	struct task *task;		/* a looker's, or of a question */
 	bool looked;			/* the task came to its end */
+	chain_event_f *asked;		/* the question, NULL: none */
+	struct verdict verdict;		/* the answer */
 };
 
 struct chain {
 	const struct chain_plan *plan;
 	struct session *session;
 	struct mail *mail;		/* NULL between messages */
-	struct task_cond progress;
-	bool header_done, complete;
+	int64_t complete_us;		/* when the message was; 0: not yet */
 	struct verdict held;		/* for the session */
 	struct verdict discarded;	/* for the message */
 	struct chain_run runs[];
@@ -53,12 +58,37 @@ struct chain {
 /* A name for each action, for log and metrics. */
 extern const char *const chain_action_names[CHAIN_ACTIONS];
 
+/* Ends the session, transaction, message or recipient. */
+bool chain_is_final(struct verdict);
+
 bool chain_looks(const struct chain_run *);
+
+/* Takes part in the message, and is to be called in order. */
+bool chain_is_serial(const struct chain_run *);
+
+/* Filters [from, end) are of one group, or from stands alone. */
+size_t chain_group_end(const struct chain_plan *, size_t from);
+
+/*
+ * Puts the questions in asked to the filters [from, to), at the same time if
+ * they are several; the answers are in verdict.  Those behind a final one are
+ * given up, and CONTINUE.  At the deadline all are.
+ */
+void chain_ask(struct chain *, size_t from, size_t to, int64_t deadline);
+
+/* Puts the question in asked without waiting for the answer. */
+void chain_ask_start(struct chain_run *);
+
+/* Lets filters that can be consulted see the message while it arrives. */
+void chain_consult_early(struct chain *);
+void chain_consult_header(struct chain *);
+
+/* Consults the filters [from, to); the answers are in verdict. */
+void chain_consult(struct chain *, size_t from, size_t to);
 
 /* Starts the task of a looker; ends it, at the latest at the deadline. */
 void chain_looker_start(struct chain_run *);
 void chain_looker_finish(struct chain_run *, int64_t deadline);
-void chain_looker_cancel(struct chain_run *);
 
 /*
  * Gives the body to f, from *offset on to its present end, in pieces; stops

@@ -434,6 +434,7 @@ dmarc_eom(struct filter_run *run)
 const struct filter filter_dmarc = {
 	.name = "dmarc",
 	.options = &dmarc_section,
+	.traits = FILTER_KEEPS,
 	.setup = dmarc_setup,
 	.release = dmarc_release,
 	.eom = dmarc_eom,

@@ -19,6 +19,7 @@
 
 struct conf;
 struct conf_section;
+struct view;
 
 enum action {
 	ACTION_CONTINUE,
@@ -41,6 +42,7 @@ struct verdict {
 	const char *text;		/* or NULL */
 	const char *reason;		/* reason code for the log: "dmarc-reject" */
 	const char *filter;		/* who; the chain sets it */
+	const char *hold;		/* put it into quarantine: why */
 };
 
 #define VERDICT_CONTINUE ((struct verdict){ .action = ACTION_CONTINUE })
@@ -72,6 +74,8 @@ struct filter_run {
 	struct session *session;
 	struct mail *mail;		/* NULL before MAIL */
 	struct finding *findings;	/* of this message, not yet merged */
+	struct view *view;		/* for consult; NULL: not there yet */
+	bool turn;			/* consult may come to its end */
 };
 
 enum filter_trait {
@@ -85,7 +89,12 @@ enum filter_trait {
 	 * Holds secrets: runs in a filter host of its own, and the gateway
 	 * reaches it there as a milter.
 	 */
-	FILTER_ISOLATED = 2
+	FILTER_ISOLATED = 2,
+	/*
+	 * Leaves header and body as they are: what comes behind it can be shown
+	 * them before it has seen them.
+	 */
+	FILTER_KEEPS = 4
 };
 
 struct filter {
@@ -117,6 +126,16 @@ struct filter {
 	struct verdict (*body)(struct filter_run *, const char *bytes,
 	    size_t len);
 	struct verdict (*eom)(struct filter_run *);
+	/*
+	 * Instead of eoh, body and eom, for a filter that can work while the
+	 * message arrives, and beside others.  consult runs in a task of its
+	 * own, or in the chain's: it reads run->view and the body, waiting on
+	 * mail->progress for what is not there yet, and for run->turn before it
+	 * tells anyone that the message is complete.  It comes to a verdict and
+	 * changes nothing.  apply, called on CONTINUE, makes its changes.
+	 */
+	struct verdict (*consult)(struct filter_run *);
+	void (*apply)(struct filter_run *);
 	/* The message ended otherwise, by this filter's own verdict or not. */
 	void (*abort)(struct filter_run *);
 	void (*close)(struct filter_run *);	/* session ended */

@@ -329,6 +329,7 @@ headers_delete(struct headers *headers, struct header *header)
 		header->next->previous = header->previous;
 	else
 		headers->last = header->previous;
+	header->deleted = true;
 	headers->count--;
 	headers->bytes -= header->len;
 }

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "base/log.h"
+#include "base/task.h"
 #include "filters/envelope.h"
 
 struct arena;
@@ -50,6 +51,7 @@ struct header {
 	size_t len;
 	size_t name_len;
 	bool hidden;			/* our own Received: filters do not see it */
+	bool deleted;			/* no longer among the message's */
 };
 
 struct headers {
@@ -111,6 +113,7 @@ struct mail {
 	struct headers headers;		/* complete from MAIL_STAGE_BODY on */
 	struct body *body;
 	enum mail_stage stage;
+	struct task_cond progress;
 	size_t received_size;		/* bytes as they came */
 	struct finding *findings;	/* merged, in configured order */
 	struct trace *trace;

@@ -12,6 +12,7 @@
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
+#include "base/task.h"
 #include "filters/milter_session.h"
 #include "filters/trace.h"
 
@@ -126,6 +127,15 @@ milter_setup(const struct conf *conf, const struct conf_section *section,
 	return milter_new(conf, section->title, section->values, why);
 }
 
+bool
+milter_keeps(const void *instance)
+{
+	const struct milter *m = instance;
+
+	return (m->settings.allowed & (MILTER_MAY_ADDHDRS |
+	    MILTER_MAY_CHGHDRS | MILTER_MAY_CHGBODY)) == 0;
+}
+
 void *
 milter_new_host(const char *name, const char *endpoint, const char **why)
 {
@@ -158,6 +168,10 @@ tell_failure(struct filter_run *run)
 	const char *stage = milter_session_stage(s);
 	const char *error = milter_session_error(s);
 
+	/* Another of its group has decided, or the session is over. */
+	if (milter_session_cancelled(s) && (run->mail == NULL ||
+	    task_now() < run->mail->deadline))
+		return;
 	counter_add(m->failures, 1);
 	/* An open breaker is told once a message, not at each command. */
 	if (run->mail == NULL && milter_session_held_off(s))
@@ -172,11 +186,9 @@ tell_failure(struct filter_run *run)
 static struct verdict
 hold(struct filter_run *run)
 {
-	run->mail->envelope.hold = true;
-	run->mail->envelope.hold_reason = arena_printf(run->mail->arena,
-	    "milter %s failed", run->name);
 	return (struct verdict){ .action = ACTION_ACCEPT,
-	    .reason = "milter-failed" };
+	    .reason = "milter-failed", .hold = arena_printf(run->mail->arena,
+	    "milter %s failed", run->name) };
 }
 
 static struct verdict
@@ -309,17 +321,24 @@ on_unknown(struct filter_run *run, const char *line)
 }
 
 static struct verdict
-on_eom(struct filter_run *run)
+on_consult(struct filter_run *run)
 {
 	struct verdict v = VERDICT_CONTINUE;
 	enum milter_outcome outcome;
 	bool half_done;
 
-	outcome = milter_session_eom(session_of(run), &v, &half_done);
+	outcome = milter_session_consult(session_of(run), run, &v,
+	    &half_done);
 	if (outcome != MILTER_FAILED)
 		return conclude(run, outcome, &v);
 	tell_failure(run);
 	return default_verdict(run, half_done);
+}
+
+static void
+on_apply(struct filter_run *run)
+{
+	milter_session_apply(run->state);
 }
 
 static void
@@ -350,7 +369,8 @@ const struct filter filter_milter = {
 	.rcpt_refused = on_rcpt_refused,
 	.data = on_data,
 	.unknown = on_unknown,
-	.eom = on_eom,
+	.consult = on_consult,
+	.apply = on_apply,
 	.abort = on_abort,
 	.close = on_close,
 };

@@ -47,6 +47,10 @@
 	ROW(o, max_body, size, "100M", "1K", "2G",			\
 	    "How large a body the milter may put in place of the "	\
 	    "message's.")						\
+	ROW(o, group, string, NULL, NULL, NULL,				\
+	    "Milters of one group that stand side by side in a "	\
+	    "listener's filters work at the same time, on the message as "	\
+	    "it is before them; who comes first counts first.")		\
 	ROW(o, spare, number, "2", "0", "64",				\
 	    "Connections kept ready, negotiated, for the next clients.") \
 	ROW(o, reuse, flag, "no", NULL, NULL,				\
@@ -59,6 +63,9 @@ enum default_action { DEFAULT_TEMPFAIL, DEFAULT_ACCEPT, DEFAULT_REJECT,
 	DEFAULT_QUARANTINE, DEFAULT_DISCARD };
 
 extern const struct filter filter_milter;
+
+/* Header and body are not its to change. */
+bool milter_keeps(const void *instance);
 
 /* An instance for a filter in one of our own hosts, by its socket. */
 void *milter_new_host(const char *name, const char *endpoint,

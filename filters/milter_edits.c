@@ -8,13 +8,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/arena.h"
 #include "base/log.h"
 #include "filters/mail.h"
 #include "filters/milter_envelope.h"
 #include "filters/trace.h"
+#include "filters/view.h"
 
 #define EDITS_MAX	20000
 #define BYTES_MAX	(16 << 20)	/* of them, but for the body */
@@ -27,16 +27,18 @@ struct edit {
 	const char *first, *second;
 };
 
-/* A field at its place among those that the filter sees. */
+/* A field at its place among those of the filter's view. */
 struct place {
 	struct header *header;
-	const char *name;		/* of a deleted one */
-	bool deleted;
+	const char *raw;		/* as the filter knows it */
+	bool deleted;			/* by this filter */
 };
 
 struct milter_edits {
 	struct mail *mail;
 	const struct milter_edits_rules *rules;
+	const struct view *view;
+	struct body *seen;		/* to tell whether others replace it */
 	struct edit *first, **last;
 	size_t count, bytes;
 	struct body *body;		/* the new one, or NULL */
@@ -52,6 +54,7 @@ milter_edits_new(struct mail *mail, const struct milter_edits_rules *rules)
 	struct milter_edits *edits = arena_alloc(mail->arena, sizeof(*edits));
 
 	edits->mail = mail;
+	edits->seen = mail->body;
 	edits->rules = rules;
 	edits->last = &edits->first;
 	return edits;
@@ -143,12 +146,14 @@ append_body(struct milter_edits *edits, const char *bytes, size_t len)
 	return body_append(edits->body, block, n);
 }
 
-static int
-end_body(struct milter_edits *edits)
+int
+milter_edits_end(struct milter_edits *edits, const char **why)
 {
-	if (edits->body_cr || edits->body_open)
-		return body_append(edits->body, "\r\n", 2);
-	return 0;
+	if (edits->body == NULL || (!edits->body_cr && !edits->body_open) ||
+	    body_append(edits->body, "\r\n", 2) == 0)
+		return 0;
+	*why = strerror(errno);
+	return -1;
 }
 
 static int
@@ -200,7 +205,8 @@ milter_edits_add(struct milter_edits *edits, const struct milter_reply *reply,
 /* --- header fields --- */
 
 static void
-place_insert(struct milter_edits *edits, size_t at, struct header *header)
+place_insert(struct milter_edits *edits, size_t at, struct header *header,
+    const char *raw)
 {
 	if (edits->place_count == edits->place_size) {
 		edits->place_size = edits->place_size * 2 + 64;
@@ -211,7 +217,7 @@ place_insert(struct milter_edits *edits, size_t at, struct header *header)
 	}
 	memmove(&edits->places[at + 1], &edits->places[at],
 	    (edits->place_count - at) * sizeof(edits->places[0]));
-	edits->places[at] = (struct place){ .header = header };
+	edits->places[at] = (struct place){ .header = header, .raw = raw };
 	edits->place_count++;
 }
 
@@ -219,31 +225,33 @@ place_insert(struct milter_edits *edits, size_t at, struct header *header)
 static void
 places_fill(struct milter_edits *edits)
 {
-	struct header *h = edits->mail->headers.first;
+	const struct view *view = edits->view;
 
 	if (edits->places != NULL)
 		return;
-	for (; h != NULL; h = h->next)
-		if (!h->hidden)
-			place_insert(edits, edits->place_count, h);
+	for (size_t i = 0; i < view->count; i++)
+		place_insert(edits, edits->place_count,
+		    view->fields[i].header, view->fields[i].raw);
 }
 
-static bool
-place_is(const struct place *place, const char *name)
-{
-	if (place->deleted)
-		return strcasecmp(place->name, name) == 0;
-	return header_is(place->header, name);
-}
-
-/* The field that stands behind a place now: the next one not deleted. */
+/* The field that stands behind a place now. */
 static struct header *
 live_from(const struct milter_edits *edits, size_t at)
 {
 	for (; at < edits->place_count; at++)
-		if (!edits->places[at].deleted)
+		if (!edits->places[at].header->deleted)
 			return edits->places[at].header;
 	return NULL;
+}
+
+static void
+conflict(const struct milter_edits *edits, const char *what)
+{
+	log_warn(&edits->mail->log, "filter=%s: changes %s, which another of "
+	    "its group has changed: this one counts", edits->rules->filter,
+	    what);
+	trace_add(edits->mail->trace, edits->rules->filter,
+	    "%s: changed by another of the group, too", what);
 }
 
 static void
@@ -265,77 +273,88 @@ add_field(struct milter_edits *edits, const char *name, const char *value)
 		return;
 	}
 	if (edits->places != NULL)
-		place_insert(edits, edits->place_count, h);
+		place_insert(edits, edits->place_count, h, h->raw);
 }
 
-/* The position counts our own Received field too: 0 is above it. */
+/*
+ * The position counts our own Received field too: 0 is above it, and above
+ * whatever others have put there.
+ */
 static void
 insert_field(struct milter_edits *edits, uint32_t position, const char *name,
     const char *value)
 {
 	struct mail *mail = edits->mail;
-	struct header *before, *h, *visible;
+	struct header *before, *h;
 	size_t at = 0;
 
 	places_fill(edits);
-	before = headers_at(&mail->headers, position);
+	for (uint32_t n = 0; at < edits->place_count; at++)
+		if (!edits->places[at].deleted && n++ == position)
+			break;
+	before = position == 0 ? mail->headers.first : live_from(edits, at);
 	h = headers_add(&mail->headers, mail->arena, before, name, value,
 	    !edits->rules->leading_space);
-	if (h == NULL) {
+	if (h == NULL)
 		bad_name(edits, name);
-		return;
-	}
-	for (visible = before; visible != NULL && visible->hidden;)
-		visible = visible->next;
-	while (at < edits->place_count && (edits->places[at].deleted ||
-	    edits->places[at].header != visible))
-		at++;
-	place_insert(edits, at, h);
+	else
+		place_insert(edits, at, h, h->raw);
+}
+
+/* A field that is gone comes back at its place. */
+static void
+revive_field(struct milter_edits *edits, size_t at, const char *value)
+{
+	struct mail *mail = edits->mail;
+	struct header *old = edits->places[at].header;
+
+	edits->places[at].header = headers_add(&mail->headers, mail->arena,
+	    live_from(edits, at), header_name(old, mail->arena), value,
+	    !edits->rules->leading_space);
+	/* A name that arrived may be none that we would write. */
+	if (edits->places[at].header == NULL)
+		edits->places[at].header = old;
 }
 
 static void
-delete_field(struct milter_edits *edits, struct place *place)
+change_place(struct milter_edits *edits, size_t at, const char *value)
 {
 	struct mail *mail = edits->mail;
+	struct place *place = &edits->places[at];
+	struct header *h = place->header;
 
-	if (place->deleted)
-		return;
-	place->name = header_name(place->header, mail->arena);
-	place->deleted = true;
-	headers_delete(&mail->headers, place->header);
+	if (!place->deleted && (h->deleted || h->raw != place->raw))
+		conflict(edits, header_name(h, mail->arena));
+	if (*value == '\0' && !h->deleted)
+		headers_delete(&mail->headers, h);
+	else if (*value != '\0' && !h->deleted)
+		headers_change(&mail->headers, mail->arena, h, value,
+		    !edits->rules->leading_space);
+	else if (*value != '\0')
+		revive_field(edits, at, value);
+	place->raw = place->header->raw;
+	place->deleted = place->header->deleted;
 }
 
 static void
 change_field(struct milter_edits *edits, uint32_t nth, const char *name,
     const char *value)
 {
-	struct mail *mail = edits->mail;
-	bool lead = !edits->rules->leading_space;
 	uint32_t seen = 0;
-	size_t at;
 
 	places_fill(edits);
 	if (nth == 0)
 		nth = 1;
-	for (at = 0; at < edits->place_count; at++)
-		if (place_is(&edits->places[at], name) && ++seen == nth)
-			break;
-	if (at == edits->place_count) {
-		if (*value != '\0')
-			add_field(edits, name, value);
-		return;
-	}
-	if (*value == '\0') {
-		delete_field(edits, &edits->places[at]);
-	} else if (!edits->places[at].deleted) {
-		headers_change(&mail->headers, mail->arena,
-		    edits->places[at].header, value, lead);
-	} else {
-		struct header *h = headers_add(&mail->headers, mail->arena,
-		    live_from(edits, at), edits->places[at].name, value, lead);
+	for (size_t at = 0; at < edits->place_count; at++) {
+		const struct header *h = edits->places[at].header;
 
-		edits->places[at] = (struct place){ .header = h };
+		if (!h->hidden && header_is(h, name) && ++seen == nth) {
+			change_place(edits, at, value);
+			return;
+		}
 	}
+	if (*value != '\0')
+		add_field(edits, name, value);
 }
 
 /* --- making them --- */
@@ -364,16 +383,15 @@ apply(struct milter_edits *edits, const struct edit *edit)
 	    edit->second != NULL ? edit->second : "");
 }
 
-int
-milter_edits_apply(struct milter_edits *edits, const char **why)
+void
+milter_edits_apply(struct milter_edits *edits, const struct view *view)
 {
 	struct mail *mail = edits->mail;
 
+	edits->view = view;
 	if (edits->body != NULL) {
-		if (end_body(edits) == -1) {
-			*why = strerror(errno);
-			return -1;
-		}
+		if (mail->body != edits->seen)
+			conflict(edits, "the body");
 		body_free(&mail->body);
 		mail->body = edits->body;
 		edits->body = NULL;
@@ -382,5 +400,4 @@ milter_edits_apply(struct milter_edits *edits, const char **why)
 	}
 	for (const struct edit *e = edits->first; e != NULL; e = e->next)
 		apply(edits, e);
-	return 0;
 }

@@ -9,6 +9,7 @@
 
 struct mail;
 struct milter_edits;
+struct view;
 
 struct milter_edits_rules {
 	const char *filter;		/* for the log */
@@ -26,10 +27,17 @@ void milter_edits_free(struct milter_edits **);
 int milter_edits_add(struct milter_edits *, const struct milter_reply *,
     const char **why);
 
+/* No more come: a new body gets its last line end.  -1: *why. */
+int milter_edits_end(struct milter_edits *, const char **why);
+
 /* A new body has begun to arrive. */
 bool milter_edits_replace_body(const struct milter_edits *);
 
-/* Makes the edits, in their order.  -1: *why, and the mail is as it was. */
-int milter_edits_apply(struct milter_edits *, const char **why);
+/*
+ * Makes the edits, in their order.  Fields are numbered as in the view that the
+ * filter saw; what others have changed since then is changed again, which is
+ * logged.
+ */
+void milter_edits_apply(struct milter_edits *, const struct view *);
 
 #endif

@@ -22,6 +22,8 @@ milter_session_new(const struct milter_session_settings *settings,
 	s->settings = settings;
 	s->session = session;
 	s->stage = "connect";
+	s->rules = (struct milter_edits_rules){ .filter = settings->name,
+	    .allowed = settings->allowed, .max_body = settings->max_body };
 	return s;
 }
 
@@ -166,57 +168,102 @@ settle(struct milter_session *s)
 	if (s->owed_count > 0 || s->out_of_step)
 		milter_drop(s, false);
 	s->knows_mail = s->knows_data = s->sent_eob = false;
+	s->told_content = false;
 	s->knows_rcpts = 0;
 }
 
-enum milter_outcome
-milter_session_eom(struct milter_session *s, struct verdict *verdict,
-    bool *half_done)
+/* Others may have acted on the end: it's not told twice. */
+static bool
+may_try_again(const struct milter_session *s)
 {
-	int64_t limit = task_deadline(s->settings->total_timeout_ms);
-	enum milter_outcome outcome = MILTER_FAILED;
+	return s->c != NULL && s->error.lost && !s->interrupted &&
+	    (!s->sent_eob || s->settings->idempotent);
+}
 
-	if (limit > s->mail->deadline)
-		limit = s->mail->deadline;
-	for (int try = 0; try < 2; try++) {
-		*half_done = false;
-		outcome = milter_catch_up(s, MILTER_POINT_DATA, verdict);
-		if (outcome == MILTER_GOES_ON)
-			outcome = milter_content(s, limit, verdict, half_done);
-		if (outcome != MILTER_FAILED)
-			break;
-		/* Others may have acted on the end: it's not told twice. */
-		if (s->c == NULL || !s->error.lost ||
-		    (s->sent_eob && !s->settings->idempotent))
-			break;
-		if (try == 0)
-			milter_give_up(s, false);
+static enum milter_outcome
+tell_all(struct milter_session *s, struct verdict *verdict)
+{
+	enum milter_outcome outcome = milter_catch_up(s, MILTER_POINT_DATA,
+	    verdict);
+
+	if (outcome == MILTER_GOES_ON)
+		outcome = milter_content(s, verdict);
+	return outcome;
+}
+
+enum milter_outcome
+milter_session_consult(struct milter_session *s,
+    const struct filter_run *run, struct verdict *verdict, bool *half_done)
+{
+	enum milter_outcome outcome;
+
+	/* It was interrupted in the midst: what it knows is out of date. */
+	if (s->told_content)
+		milter_drop(s, false);
+	s->run = run;
+	s->interrupted = *half_done = false;
+	if (!milter_await_header(s))
+		return MILTER_FAILED;
+	s->limit = task_deadline(s->settings->total_timeout_ms);
+	outcome = tell_all(s, verdict);
+	if (outcome == MILTER_FAILED && may_try_again(s)) {
+		milter_give_up(s, false);
+		outcome = tell_all(s, verdict);
 	}
+	*half_done = s->edits != NULL && milter_edits_replace_body(s->edits);
+	if (outcome != MILTER_GOES_ON)
+		milter_edits_free(&s->edits);
+	if (s->interrupted)
+		return outcome;
 	if (outcome == MILTER_FAILED)
 		milter_give_up(s, true);
 	else
 		settle(s);
-	s->mail = NULL;
 	return outcome;
 }
 
-/* ABORT is only for a message that has begun and has no end yet. */
+void
+milter_session_apply(struct milter_session *s)
+{
+	if (s->edits != NULL)
+		milter_edits_apply(s->edits, s->run->view);
+	milter_edits_free(&s->edits);
+	s->mail = NULL;
+}
+
+/*
+ * ABORT is only for a message that has begun and has no end yet.  Where replies
+ * are owed still, nobody waits for them: the connection goes.
+ */
 void
 milter_session_abort(struct milter_session *s)
 {
+	bool owed;
+
+	milter_edits_free(&s->edits);
 	s->mail = NULL;
 	s->rcpt_count = 0;
 	if (s->c == NULL || !s->knows_mail)
 		return;
-	s->knows_mail = s->knows_data = false;
-	s->knows_rcpts = 0;
-	if (s->owed_count > 0 || s->sent_eob) {
+	if (s->sent_eob || s->out_of_step) {
 		milter_drop(s, false);
 		return;
 	}
+	owed = s->owed_count > 0;
+	s->knows_mail = s->knows_data = s->told_content = false;
+	s->knows_rcpts = 0;
 	milter_put(&s->out, MILTER_ABORT, NULL, 0);
 	milter_wire_put(s);
-	io_flush(s->c->io, task_now());
+	if (owed)
+		milter_drop(s, true);
+	else
+		io_flush(s->c->io, task_now());
+}
+
+bool
+milter_session_cancelled(const struct milter_session *s)
+{
+	return s->error.cancelled;
 }
 
 bool

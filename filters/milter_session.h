@@ -9,7 +9,6 @@
 #include "filters/filter.h"
 #include "filters/milter_pool.h"
 
-struct milter_edits;
 struct milter_session;
 
 struct milter_session_settings {
@@ -48,19 +47,22 @@ enum milter_outcome milter_session_unknown(struct milter_session *,
     const char *line, struct verdict *);
 
 /*
- * Header, body, end, and the answer.  MILTER_GOES_ON: accepted, its edits were
- * made.  On failure *half_done says that a new body had begun to arrive.
+ * Header, body, end, and the answer, as filter.h says of consult.
+ * MILTER_GOES_ON: accepted, its edits can be made.  On failure *half_done says
+ * that a new body had begun to arrive.
  */
-enum milter_outcome milter_session_eom(struct milter_session *,
-    struct verdict *, bool *half_done);
+enum milter_outcome milter_session_consult(struct milter_session *,
+    const struct filter_run *, struct verdict *, bool *half_done);
+void milter_session_apply(struct milter_session *);
 
 /* The message ended otherwise; doesn't wait. */
 void milter_session_abort(struct milter_session *);
 
 /*
  * After MILTER_FAILED: at what stage, and why; held off means that no attempt
- * was made, as the last ones failed.
+ * was made, as the last ones failed; cancelled, that nobody wants to know.
  */
+bool milter_session_cancelled(const struct milter_session *);
 bool milter_session_held_off(const struct milter_session *);
 const char *milter_session_stage(const struct milter_session *);
 const char *milter_session_error(const struct milter_session *);

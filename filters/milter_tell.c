@@ -151,6 +151,7 @@ forget_wire(struct milter_session *s)
 {
 	s->knows_client = s->knows_helo = s->knows_mail = s->knows_data = false;
 	s->sent_eob = s->skip_rcpt = s->out_of_step = false;
+	s->told_content = false;
 	s->knows_rcpts = 0;
 	s->owed_count = 0;
 	buf_reset(&s->out);

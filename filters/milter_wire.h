@@ -2,6 +2,7 @@
 #ifndef FILTERS_MILTER_WIRE_H
 #define FILTERS_MILTER_WIRE_H
 
+#include "filters/milter_edits.h"
 #include "filters/milter_macros.h"
 #include "filters/milter_session.h"
 
@@ -16,6 +17,10 @@ struct milter_session {
 	const struct milter_session_settings *settings;
 	struct session *session;
 	struct mail *mail;		/* the message, NULL between two */
+	const struct filter_run *run;	/* while it is consulted */
+	struct milter_edits_rules rules;
+	struct milter_edits *edits;	/* to be made, or NULL */
+	int64_t limit;			/* of the content, in all */
 	struct milter_connection *c;	/* NULL: none now */
 
 	/* What SMTP told. */
@@ -32,6 +37,8 @@ struct milter_session {
 	size_t owed_count;
 	bool skip_headers, skip_body;
 	bool out_of_step;		/* good for nothing more */
+	bool told_content;		/* some of it */
+	bool interrupted;		/* while it waited for the message */
 
 	struct buf out;			/* packets being made */
 	const char *stage;
@@ -105,8 +112,14 @@ void milter_drop(struct milter_session *, bool polite);
 
 /* --- the message (milter_content.c) --- */
 
-/* Header, body and end of the message, and the final answer. */
-enum milter_outcome milter_content(struct milter_session *, int64_t limit,
-    struct verdict *, bool *half_done);
+/* Waits until there is a header to show.  False: s->error, interrupted. */
+bool milter_await_header(struct milter_session *);
+
+/*
+ * Header, body and end of the message, each as soon as it is there, and the
+ * final answer, with edits to be made.
+ */
+enum milter_outcome milter_content(struct milter_session *,
+    struct verdict *);
 
 #endif
