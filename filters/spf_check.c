@@ -8,13 +8,14 @@
  * what exceeds 511 octets once compiled is lost without a word.  It sees no
  * octet of a record: terms reach it in words of our own.
  *
- * Explanations (exp=) are never fetched: nobody reads them but the sender.
+ * An explanation costs one more question, after a fail only.
  */
 #include "filters/spf_check.h"
 
 #include <arpa/inet.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/arena.h"
 #include "base/dns.h"
@@ -22,7 +23,6 @@
 #include "filters/spf_library.h"
 
 #define TERMS_MAX	10		/* RFC 7208, 4.6.4 */
-#define NAMES_MAX	10		/* of the client */
 #define LOCAL_MAX	254		/* a name's text holds no more anyway */
 
 /* --- the p macro (RFC 7208, 7.3): the client's validated name --- */
@@ -42,28 +42,40 @@ name_is_clients(struct spf_check *c, const char *name)
 	return false;
 }
 
+/* Once for all macros, or a record could have it done for each term. */
+static void
+validate_names(struct spf_check *c)
+{
+	const struct dns_answer *names;
+
+	if (c->names_known)
+		return;
+	c->names_known = true;
+	names = dns_query(c->arena, dns_reverse_name(c->arena, c->client),
+	    DNS_PTR, c->deadline);
+	for (size_t i = 0; i < names->count && i < SPF_NAMES_MAX; i++) {
+		const char *name = names->records[i].name;
+
+		if (*name != '\0' && name_is_clients(c, name))
+			c->names[c->name_count++] = name;
+	}
+}
+
 static const char *
 validated_name(struct spf_check *c, const char *domain)
 {
-	const struct dns_answer *names = dns_query(c->arena,
-	    dns_reverse_name(c->arena, c->client), DNS_PTR, c->deadline);
-	const char *below = NULL, *other = NULL;
+	const char *below = NULL;
 
-	for (size_t i = 0; i < names->count && i < NAMES_MAX; i++) {
-		const char *name = names->records[i].name;
-
-		if (*name == '\0' || !name_is_clients(c, name))
-			continue;
-		if (strcmp(name, domain) == 0)
-			return name;
-		if (below == NULL && domain_is_within(name, domain))
-			below = name;
-		else if (other == NULL)
-			other = name;
+	validate_names(c);
+	for (size_t i = 0; i < c->name_count; i++) {
+		if (strcmp(c->names[i], domain) == 0)
+			return c->names[i];
+		if (below == NULL && domain_is_within(c->names[i], domain))
+			below = c->names[i];
 	}
 	if (below != NULL)
 		return below;
-	return other != NULL ? other : "unknown";
+	return c->name_count > 0 ? c->names[0] : "unknown";
 }
 
 /* --- names --- */
@@ -281,8 +293,11 @@ check_domain(struct spf_check *c, const char *domain)
 		result = match(c, domain, &record->terms[i]);
 		if (c->trouble != SPF_NONE)
 			return c->trouble;
-		if (result == SPF_PASS)
-			return qualified(c, domain, &record->terms[i]);
+		if (result != SPF_PASS)
+			continue;
+		c->matched = record;
+		c->matched_domain = domain;
+		return qualified(c, domain, &record->terms[i]);
 	}
 	if (record->redirect != NULL)
 		return redirect(c, domain, record);
@@ -360,6 +375,47 @@ set_macros(struct spf_check *c, const struct spf_question *question,
 	    strlen(question->helo) > DOMAIN_MAX ? "unknown" : question->helo;
 }
 
+/*
+ * RFC 7208, 6.2: the exp= of the record that failed, after a redirect that of
+ * its target, never that of an include.  Whatever is wrong with it, there is no
+ * explanation.
+ */
+static void
+explain(struct spf_check *c, const struct spf_question *question,
+    struct spf_answer *answer)
+{
+	const char *domain = c->matched_domain, *target, *text;
+	const struct dns_answer *found;
+	char readable[INET6_ADDRSTRLEN];
+	bool uses_p;
+
+	if (c->matched->exp == NULL)
+		return;
+	target = expand(c, domain, c->matched->exp, c->matched->exp_uses_p);
+	if (!can_have_record(target))
+		return;
+	found = dns_query(c->arena, target, DNS_TXT, c->deadline);
+	if (found->status != DNS_FOUND || found->count != 1)
+		return;
+	text = arena_strndup(c->arena, found->records[0].text,
+	    found->records[0].text_len);
+	if (!spf_is_explanation(text, found->records[0].text_len, &uses_p))
+		return;
+	inet_ntop(c->family, c->family == AF_INET ? (void *)&c->ip4 :
+	    (void *)&c->ip6, readable, sizeof(readable));
+	c->macros.readable_address = arena_strdup(c->arena, readable);
+	c->macros.receiver = question->receiver;
+	c->macros.time = arena_printf(c->arena, "%lld", (long long)time(NULL));
+	c->macros.domain = domain;
+	if (uses_p)
+		c->macros.client_name = validated_name(c, domain);
+	text = spf_macro_text(c->arena, text, &c->macros);
+	if (*text == '\0')
+		return;
+	answer->explanation = text;
+	answer->explainer = domain;
+}
+
 struct spf_answer
 spf_check(struct arena *arena, const struct spf_question *question)
 {
@@ -382,6 +438,8 @@ spf_check(struct arena *arena, const struct spf_question *question)
 	answer.why = answer.result == SPF_NONE ? "no record" : c.why;
 	answer.terms = c.terms;
 	answer.voids = c.voids;
+	if (answer.result == SPF_FAIL)
+		explain(&c, question, &answer);
 	spf_library_close(&c);
 	return answer;
 }

@@ -14,6 +14,7 @@ struct spf_question {
 	const struct sockaddr *client;
 	const char *sender;		/* with local part */
 	const char *helo;		/* for the h macro; may be NULL */
+	const char *receiver;		/* us, in explanations; may be NULL */
 	int64_t deadline;		/* for all look-ups together */
 };
 
@@ -21,6 +22,12 @@ struct spf_answer {
 	enum spf_result result;
 	const char *why;		/* one line for humans */
 	unsigned terms, voids;		/* that the limits count */
+
+	/*
+	 * On fail: what the domain says of it, printable ASCII, and whose
+	 * record it is; or NULL.
+	 */
+	const char *explanation, *explainer;
 };
 
 /* Sets libspf2's global handlers; once per process, before any check. */

@@ -357,7 +357,6 @@ modifier(struct parser *p, struct text name, struct text value)
 {
 	struct macros m = { .in_exp = true };
 	const char *ignored;
-	bool uses_p;
 
 	if (text_is(name, "redirect")) {
 		if (p->record->redirect != NULL)
@@ -369,7 +368,8 @@ modifier(struct parser *p, struct text name, struct text value)
 		if (p->exp)
 			return fail(p, "exp= twice");
 		p->exp = true;
-		return domain_spec(p, value, &ignored, &uses_p);
+		return domain_spec(p, value, &p->record->exp,
+		    &p->record->exp_uses_p);
 	}
 	return macro_string(value, &m, &ignored) ||
 	    fail(p, "bad macro in a modifier");
@@ -458,4 +458,25 @@ spf_record_parse(struct arena *arena, const char *bytes, size_t len,
 	if (p.all)
 		p.record->redirect = NULL;
 	return p.record;
+}
+
+/* explain-string = *( macro-string / SP ) */
+bool
+spf_is_explanation(const char *bytes, size_t len, bool *uses_p)
+{
+	struct macros m = { .in_exp = true };
+	const char *end = bytes + len, *ignored;
+	bool good = len <= SPF_EXPLANATION_MAX;
+
+	while (good && bytes < end) {
+		const char *space = memchr(bytes, ' ', (size_t)(end - bytes));
+
+		if (space == NULL)
+			space = end;
+		good = macro_string((struct text){ bytes, space }, &m,
+		    &ignored);
+		bytes = space < end ? space + 1 : end;
+	}
+	*uses_p = m.uses_p;
+	return good;
 }

@@ -16,6 +16,7 @@ struct arena;
 #define SPF_RECORD_MAX	8192		/* octets of a record */
 #define SPF_TERM_MAX	400		/* octets of a term */
 #define SPF_MACROS_MAX	60		/* macros in a term */
+#define SPF_EXPLANATION_MAX 1000	/* octets of an explanation */
 
 enum spf_mechanism { SPF_ALL, SPF_INCLUDE, SPF_A, SPF_MX, SPF_PTR, SPF_IP4,
 	SPF_IP6, SPF_EXISTS };
@@ -39,6 +40,8 @@ struct spf_record {
 	const struct spf_term *terms;	/* in their order, up to "all" */
 	const char *redirect;		/* domain-spec, or NULL */
 	bool redirect_uses_p;
+	const char *exp;		/* domain-spec, or NULL */
+	bool exp_uses_p;
 };
 
 /* Whether a TXT record is an SPF record at all (RFC 7208, 4.5). */
@@ -47,5 +50,11 @@ bool spf_is_record(const char *bytes, size_t len);
 /* NULL: *why says why the record is a permerror. */
 const struct spf_record *spf_record_parse(struct arena *, const char *bytes,
     size_t len, const char **why);
+
+/*
+ * Whether an explanation's text (RFC 7208, 6.2) follows the grammar, with no
+ * more macros than a term may have.
+ */
+bool spf_is_explanation(const char *bytes, size_t len, bool *uses_p);
 
 #endif

@@ -8,7 +8,6 @@
 #include "base/log.h"
 
 #define VOIDS_MAX	2		/* RFC 7208, 4.6.4 */
-#define NAMES_MAX	10		/* of an MX or PTR answer */
 
 /* In records that we hand to the library this stands for the term's name. */
 #define TARGET		"target.invalid"
@@ -72,8 +71,8 @@ to_records(struct spf_check *c, const char *domain, ns_type type,
 	size_t count = answer->count;
 
 	/* RFC 7208, 4.6.4: the rest of the PTRs is not looked at. */
-	if (type == ns_t_ptr && count > NAMES_MAX)
-		count = NAMES_MAX;
+	if (type == ns_t_ptr && count > SPF_NAMES_MAX)
+		count = SPF_NAMES_MAX;
 	for (size_t i = 0; i < count; i++) {
 		const struct dns_record *record = &answer->records[i];
 
@@ -97,7 +96,7 @@ count_answer(struct spf_check *c, ns_type type, const struct dns_answer *answer)
 
 	switch (answer->status) {
 	case DNS_FOUND:
-		if (type == ns_t_mx && answer->count > NAMES_MAX)
+		if (type == ns_t_mx && answer->count > SPF_NAMES_MAX)
 			spf_trouble(c, SPF_PERMERROR,
 			    "more than ten MX records");
 		break;

@@ -17,6 +17,8 @@
 #include "filters/spf_guard.h"
 #include "filters/spf_macro.h"
 
+#define SPF_NAMES_MAX 10	/* of an MX or PTR answer (RFC 7208, 4.6.4) */
+
 /* The state of one check. */
 struct spf_check {
 	struct arena *arena;
@@ -32,6 +34,15 @@ struct spf_check {
 	struct spf_macros macros;
 	enum spf_result trouble;	/* TEMPERROR, PERMERROR or NONE */
 	const char *why;
+
+	/* The client's validated names, once a macro has asked for them. */
+	bool names_known;
+	const char *names[SPF_NAMES_MAX];
+	size_t name_count;
+
+	/* Whose term matched last, for the explanation. */
+	const struct spf_record *matched;
+	const char *matched_domain;
 
 	/* The term at work. */
 	enum spf_mechanism mechanism;

@@ -15,6 +15,12 @@ struct part {
 };
 
 static const char *
+or_unknown(const char *value)
+{
+	return value != NULL ? value : "unknown";
+}
+
+static const char *
 value_of(const struct spf_macros *macros, int letter)
 {
 	switch (letter | 0x20) {
@@ -34,6 +40,12 @@ value_of(const struct spf_macros *macros, int letter)
 		return macros->helo;
 	case 'p':
 		return macros->client_name;
+	case 'c':
+		return or_unknown(macros->readable_address);
+	case 'r':
+		return or_unknown(macros->receiver);
+	case 't':
+		return or_unknown(macros->time);
 	default:
 		return "unknown";
 	}
@@ -135,6 +147,33 @@ to_name(struct arena *arena, const struct buf *text)
 	return name;
 }
 
+static void
+put_all(struct arena *arena, struct buf *out, const char *spec,
+    const struct spf_macros *macros)
+{
+	while (*spec != '\0') {
+		if (*spec != '%' || spec[1] == '\0') {
+			buf_putc(out, *spec++);
+			continue;
+		}
+		switch (spec[1]) {
+		case '{':
+			spec = put_macro(arena, out, spec + 2, macros);
+			continue;
+		case '_':
+			buf_putc(out, ' ');
+			break;
+		case '-':
+			buf_puts(out, "%20");
+			break;
+		default:
+			buf_putc(out, '%');
+			break;
+		}
+		spec += 2;
+	}
+}
+
 const char *
 spf_macro_expand(struct arena *arena, const char *spec,
     const struct spf_macros *macros)
@@ -142,28 +181,25 @@ spf_macro_expand(struct arena *arena, const char *spec,
 	struct buf out = BUF_INIT;
 	const char *name;
 
-	while (*spec != '\0') {
-		if (*spec != '%' || spec[1] == '\0') {
-			buf_putc(&out, *spec++);
-			continue;
-		}
-		switch (spec[1]) {
-		case '{':
-			spec = put_macro(arena, &out, spec + 2, macros);
-			continue;
-		case '_':
-			buf_putc(&out, ' ');
-			break;
-		case '-':
-			buf_puts(&out, "%20");
-			break;
-		default:
-			buf_putc(&out, '%');
-			break;
-		}
-		spec += 2;
-	}
+	put_all(arena, &out, spec, macros);
 	name = to_name(arena, &out);
 	buf_release(&out);
 	return name;
+}
+
+const char *
+spf_macro_text(struct arena *arena, const char *explanation,
+    const struct spf_macros *macros)
+{
+	struct buf out = BUF_INIT;
+	char *text;
+
+	put_all(arena, &out, explanation, macros);
+	text = arena_strndup(arena, out.data != NULL ? out.data : "",
+	    out.len < SPF_TEXT_MAX ? out.len : SPF_TEXT_MAX);
+	buf_release(&out);
+	for (char *p = text; *p != '\0'; p++)
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+	return text;
 }

@@ -19,6 +19,10 @@ struct spf_macros {
 	const char *version;		/* v: "in-addr" or "ip6" */
 	const char *helo;		/* h */
 	const char *client_name;	/* p: validated, or "unknown" */
+	/* In explanations only; NULL: "unknown". */
+	const char *readable_address;	/* c */
+	const char *receiver;		/* r */
+	const char *time;		/* t: seconds since the epoch */
 };
 
 /*
@@ -27,5 +31,13 @@ struct spf_macros {
  */
 const char *spf_macro_expand(struct arena *, const char *spec,
     const struct spf_macros *);
+
+/*
+ * What an explanation says: printable ASCII, other octets replaced by "?", and
+ * at most SPF_TEXT_MAX of them.
+ */
+const char *spf_macro_text(struct arena *, const char *explanation,
+    const struct spf_macros *);
+#define SPF_TEXT_MAX 400
 
 #endif

@@ -22,6 +22,8 @@ my %domains = (
 	'plain.test' => [],
 	'strict.test' => [ 'v=spf1 include:ours.test -all',
 	    'v=DMARC1; p=reject; aspf=s' ],
+	'refused.test' => [ 'v=spf1 -all exp=ours.refused.test',
+	    'v=DMARC1; p=none' ],
 	'later.test' => [ 'v=spf1 ip4:127.0.0.1 -all', 'v=DMARC1; p=reject' ],
 	'never.test' => [ 'v=spf1 ip4:127.0.0.1 -all', 'v=DMARC1; p=reject' ],
 );
@@ -32,7 +34,8 @@ sub zone {
 	return [ (map { "$_ TXT \"$spf\"" } $spf ? ('@', 'sub') : ()),
 	    $dmarc ? "_dmarc TXT \"$dmarc\"" : (),
 	    "rsa._domainkey TXT $rsa_record", "ed._domainkey TXT $ed_record",
-	    'revoked._domainkey TXT "v=DKIM1; p="' ];
+	    'revoked._domainkey TXT "v=DKIM1; p="',
+	    'ours TXT "%{c} may not send as %{d}, says %{r}"' ];
 }
 
 my $dns = start_dns(test => [],
@@ -227,7 +230,8 @@ for my $case (@cases) {
 	if (ref $want[0]) {
 		like($reply, $want[0], "$name: refused");
 		my ($reference) = $reply =~ /\[[\w-]+ (\w+)\]/;
-		ok(defined $reference && $gate->log =~ /$reference: .*reject/,
+		ok(defined $reference &&
+		    $gate->wait_log(qr/$reference: .*reject/),
 		    "$name: the log has the reply's reference") or
 		    diag($reply);
 		my ($status, $shown);
@@ -308,6 +312,62 @@ for my $case (@cases) {
 	is_deeply(\@others, \@kept,
 	    'forged results: only those of others are left') or
 	    diag(explain(\@others));
+}
+
+# Another gateway: DKIM by libopendkim, SPF refuses and writes its own field.
+{
+	my $other = start_millgate(text => <<"END");
+gateways = 1
+trusted_networks = { "192.0.2.0/24" }
+dns_stubs = { $dns->{stubs} }
+dns_timeout = 1s
+route "*" { via = { "maildir:\@DIR\@/mail" } }
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	hostname_lookup = no
+	filters = { spf, dkim, authres }
+}
+dkim { engine = libopendkim }
+spf { fail = reject permerror = reject received_spf = yes }
+END
+	my $send = sub {
+		my ($from, $text) = @_;
+		my $client = $other->smtp(timeout => 30);
+		my $reply = $client->deliver(from => $from, data => $text,
+		    helo => 'client.nowhere.test');
+		$client->close;
+		return $reply;
+	};
+
+	like($send->('alice@refused.test', from('refused.test')), qr/^550
+	    \ 5\.7\.23\ .*explained\ by\ refused\.test:\ 127\.0\.0\.1\ may
+	    \ not\ send\ as\ refused\.test,\ says\ mx\.example\.test/x,
+	    'SPF fail: refused, and the domain says why');
+	like($send->('alice@broken.test', from('broken.test')),
+	    qr/^550 5\.7\.24 /, 'SPF permerror: refused');
+	like($send->('alice@watch.test', from('watch.test')), qr/^250 /,
+	    'SPF softfail: accepted');
+	my $text = "Received-SPF: pass (mx.example.test: forged)\r\n" .
+	    signed('ours.test', 'rsa');
+	like($send->('alice@ours.test', $text), qr/^250 /,
+	    'SPF pass: accepted');
+	my ($delivered) = wait_for("the message", sub {
+		(grep { /forged/ } mailbox("$other->{dir}/mail"))[0] });
+	my @received = fields($delivered // '', 'Received-SPF');
+	like($received[0],
+	    qr/^pass .*identity="mailfrom";.*envelope-from="alice\@ours\.test";/,
+	    'Received-SPF: ours is on top');
+	like($received[1], qr/^none .*identity="helo";/,
+	    'Received-SPF: HELO is the second');
+	is($received[2], 'pass (mx.example.test: forged)',
+	    'Received-SPF: what came is left below');
+	my (undef, @got) = results((fields($delivered // '',
+	    'Authentication-Results'))[0] // '');
+	is_deeply(\@got, [ dkim('pass', 'ours.test', 'rsa'),
+	    spf('pass', 'ours.test') ], 'libopendkim: pass') or
+	    diag(explain(\@got));
+	is($other->stop, 0, 'the other gateway stops well');
+	ok(sanitizers_silent($other->log), 'and its sanitizers are silent');
 }
 
 # A name server that says nothing, and one that is gone.  Fresh questions, as

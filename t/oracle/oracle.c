@@ -263,8 +263,10 @@ run_case(struct oracle *oracle)
 	dns_set_source(answer, c);
 	if (c->message != NULL)
 		pass_message(&run, c);
-	else
+	else {
 		oracle->filter->mail(&run);
+		oracle->filter->eom(&run);
+	}
 	dns_set_source(NULL, NULL);
 	print(c, &run);
 	mail_free(&mail);

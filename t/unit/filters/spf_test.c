@@ -109,6 +109,8 @@ static const struct zone_row rows[] = {
 	TXT("void3.test", "v=spf1 a:v1.test mx:v2.test exists:v3.test +all"),
 	TXT("voidinc.test", "v=spf1 a:v1.test include:void2.test +all"),
 	TXT("wide.test", "v=spf1 +all"),
+	TXT("expl.test", "v=spf1 -all exp=text.expl.test"),
+	TXT("text.expl.test", "not %{l}"),
 	TXT("exp.test", "v=spf1 -all exp=none.test"),
 	TXT("slash.test", "v=spf1 exists:%{l}.test -all"),
 	TXT("case.test", "V=SPF1 IP4:192.0.2.1 -ALL"),
@@ -236,7 +238,7 @@ check(struct arena *arena, const struct zone_row *zone_rows,
 	struct sockaddr_in four = { .sin_family = AF_INET };
 	struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
 	struct spf_question question = { .sender = sender,
-		.helo = "helo.test", .deadline = DEADLINE_NEVER };
+		.helo = "helo.test", .receiver = "mx.test", .deadline = DEADLINE_NEVER };
 	struct spf_answer answer;
 
 	question.client = (struct sockaddr *)&four;
@@ -379,6 +381,102 @@ bounds_questions(void)
 	CU_ASSERT(asked <= 11);
 }
 
+/*
+ * The most that RFC 7208, 4.6.4, lets a record cost: ten terms, each with an MX
+ * answer of ten names; beside them the record itself, the client's names for
+ * the p macro, and the explanation.
+ */
+static void
+costs_no_more_than_it_may(void)
+{
+	struct zone_row zone_rows[40] = { TXT("x.test", "v=spf1 mx:%{p}"
+	    " mx:%{p} mx:%{p} mx:%{p} mx:%{p} mx:%{p} mx:%{p} mx:%{p} mx:%{p}"
+	    " mx:%{p} -all exp=%{p}"), TXT("n.test", "%{p} %{p} %{p}"),
+	    A("n.test", "192.0.2.1") };
+	struct arena *arena = arena_new(0);
+	struct spf_answer answer;
+	size_t n = 3;
+	unsigned asked;
+
+	zone_rows[n++] = (struct zone_row)PTR(CLIENT_PTR, "n.test");
+	for (size_t i = 0; i < 9; i++)
+		zone_rows[n++] = (struct zone_row)PTR(CLIENT_PTR,
+		    arena_printf(arena, "p%zu.test", i));
+	for (size_t i = 0; i < 10; i++)
+		zone_rows[n++] = (struct zone_row)MX("n.test",
+		    arena_printf(arena, "1 m%zu.test", i));
+	for (size_t i = 0; i < 10; i++)
+		zone_rows[n++] = (struct zone_row)A(arena_printf(arena,
+		    "m%zu.test", i), "192.0.2.9");
+	answer = check(arena, zone_rows, "joe@x.test", "192.0.2.1", &asked);
+	CU_ASSERT_EQUAL(answer.result, SPF_FAIL);
+	CU_ASSERT_STRING_EQUAL(answer.explanation, "n.test n.test n.test");
+	CU_ASSERT_EQUAL(asked, 1 + 10 * 11 + 11 + 1);
+	arena_free(&arena);
+}
+
+/* RFC 7208, 6.2 */
+static void
+explanations(void)
+{
+	static const struct zone_row zone_rows[] = {
+		TXT("x.test", "v=spf1 -all exp=e.x.test"),
+		TXT("e.x.test", "%{i}%_is not of %{d}, %{c} %{r} %{L} 100%%"),
+		TXT("in.test", "v=spf1 include:x.test -all"),
+		TXT("inexp.test", "v=spf1 include:x.test -all exp=own.test"),
+		TXT("own.test", "own"),
+		TXT("red.test", "v=spf1 redirect=x.test exp=own.test"),
+		TXT("rednone.test", "v=spf1 redirect=bare.test exp=own.test"),
+		TXT("bare.test", "v=spf1 -all"),
+		TXT("soft.test", "v=spf1 ~all exp=own.test"),
+		TXT("two.test", "v=spf1 -all exp=twice.test"),
+		TXT("twice.test", "one"), TXT("twice.test", "two"),
+		TXT("none.test", "v=spf1 -all exp=nothing.test"),
+		TXT("fails.test", "v=spf1 -all exp=broken.test"),
+		TXT("broken.test", "!"),
+		TXT("bad.test", "v=spf1 -all exp=bad.own.test"),
+		TXT("bad.own.test", "%{x}"),
+		TXT("crlf.test", "v=spf1 -all exp=crlf.own.test"),
+		TXT("crlf.own.test", "a\r\n250 b"),
+		TXT("odd.test", "v=spf1 -all exp=odd.own.test"),
+		TXT("odd.own.test", "%{l}"),
+		{ NULL, DNS_A, NULL }
+	};
+	static const struct {
+		const char *sender, *by, *want;
+	} senders[] = {
+		{ "j/x@x.test", "x.test", "192.0.2.1 is not of x.test, "
+		    "192.0.2.1 mx.test j%2Fx 100%" },
+		{ "joe@in.test", NULL, NULL },
+		{ "joe@inexp.test", "inexp.test", "own" },
+		{ "joe@red.test", "x.test", "192.0.2.1 is not of x.test, "
+		    "192.0.2.1 mx.test joe 100%" },
+		{ "joe@rednone.test", NULL, NULL },
+		{ "joe@soft.test", NULL, NULL },
+		{ "joe@two.test", NULL, NULL },
+		{ "joe@none.test", NULL, NULL },
+		{ "joe@fails.test", NULL, NULL },
+		{ "joe@bad.test", NULL, NULL },
+		{ "joe@crlf.test", NULL, NULL },
+		{ "a\r\nb\303\274@odd.test", "odd.test", "a??b??" },
+	};
+	struct arena *arena = arena_new(0);
+
+	for (size_t i = 0; i < sizeof(senders) / sizeof(senders[0]); i++) {
+		struct spf_answer answer = check(arena, zone_rows,
+		    senders[i].sender, "192.0.2.1", NULL);
+		const char *got = answer.explanation != NULL ?
+		    answer.explanation : "", *by = answer.explainer != NULL ?
+		    answer.explainer : "";
+
+		CASE_ASSERT(senders[i].sender, strcmp(got,
+		    senders[i].want != NULL ? senders[i].want : "") == 0);
+		CASE_ASSERT(senders[i].sender, strcmp(by,
+		    senders[i].by != NULL ? senders[i].by : "") == 0);
+	}
+	arena_free(&arena);
+}
+
 static void
 keeps_the_right_end_of_names(void)
 {
@@ -442,47 +540,101 @@ static const struct spf_filter_case filter_cases[] = {
 	{ "trusted", "joe@fail.test", "fail.test", true, { NULL, NULL } },
 };
 
+/* A message through the filter, in a task. */
+struct passage {
+	const struct spf_filter_case *c;
+	int64_t refuse;			/* value of fail, permerror, temperror */
+	bool received, abort;
+	struct mail *mail;
+	struct filter_run run;
+	struct verdict verdict;		/* at DATA */
+};
+
 static void
-filter_findings(void)
+fill(char *values, const struct passage *passage)
 {
 	const struct section_kind *kind = filter_spf.options;
-	struct zone zone = { rows, 0 };
-	struct conf_section section = { .kind = kind };
+
+	CU_ASSERT_FATAL(kind->size <= 256);
+	for (size_t i = 0; i < kind->row_count; i++) {
+		const char *name = kind->rows[i].name;
+		char *value = values + kind->rows[i].offset;
+
+		if (strcmp(name, "check_helo") == 0)
+			*value = 1;
+		else if (strcmp(name, "received_spf") == 0)
+			*value = passage->received;
+		else if (strcmp(name, "timeout") == 0)
+			*(int64_t *)(void *)value = 20000;
+		else if (kind->rows[i].type == OPTION_choice)
+			*(int *)(void *)value = (int)passage->refuse;
+	}
+}
+
+static void
+go(void *argument)
+{
+	struct passage *passage = argument;
+	struct filter_run *run = &passage->run;
+	struct conf_section section = { .kind = filter_spf.options };
 	_Alignas(8) char values[256] = { 0 };
 	const char *why = NULL;
 
-	CU_ASSERT_FATAL(kind->size <= sizeof(values));
-	for (size_t i = 0; i < kind->row_count; i++) {
-		if (strcmp(kind->rows[i].name, "check_helo") == 0)
-			values[kind->rows[i].offset] = 1;
-		if (strcmp(kind->rows[i].name, "timeout") == 0)
-			*(int64_t *)(void *)(values + kind->rows[i].offset) =
-			    20000;
-	}
+	fill(values, passage);
 	section.values = values;
+	run->instance = filter_spf.setup(NULL, &section, &why);
+	CU_ASSERT_FATAL(run->instance != NULL);
+	CU_ASSERT(filter_spf.mail(run).action == ACTION_CONTINUE);
+	passage->verdict = filter_spf.data(run);
+	if (passage->abort || passage->verdict.action != ACTION_CONTINUE)
+		filter_spf.abort(run);
+	else
+		filter_spf.eom(run);
+	CU_ASSERT_PTR_NULL(run->mail_state);
+	filter_spf.abort(run);		/* twice is fine */
+	task_stop();
+}
+
+static void
+pass_through(struct passage *passage, struct session *session)
+{
+	struct sockaddr_in *client = (void *)&session->client;
+	struct task *task;
+
+	client->sin_family = AF_INET;
+	inet_pton(AF_INET, "192.0.2.1", &client->sin_addr);
+	session->hostname = "mx.test";
+	session->client_address = "192.0.2.1";
+	session->helo = passage->c->helo;
+	session->trusted = passage->c->trusted;
+	passage->mail = mail_new(session, 1 << 20, "/tmp");
+	passage->mail->envelope.sender = passage->c->sender;
+	passage->run = (struct filter_run){ .filter = &filter_spf,
+	    .name = "spf", .session = session, .mail = passage->mail };
+	task = task_start("test", go, passage);
+	task_loop();
+	CU_ASSERT_EQUAL(task_join(&task, 0), 0);
+}
+
+static void
+filter_findings(void)
+{
+	struct zone zone = { rows, 0 };
+
 	task_init();
 	dns_set_source(zone_answer, &zone);
 	for (size_t i = 0; i < sizeof(filter_cases) / sizeof(filter_cases[0]);
 	    i++) {
 		const struct spf_filter_case *c = &filter_cases[i];
-		struct arena *arena = arena_new(0);
-		struct session session = { .arena = arena, .helo = c->helo,
-			.trusted = c->trusted };
-		struct mail mail = { .arena = arena, .session = &session,
-			.envelope.sender = c->sender,
-			.deadline = DEADLINE_NEVER };
-		struct filter_run run = { .filter = &filter_spf,
-			.name = "spf", .session = &session, .mail = &mail };
-		struct sockaddr_in *client = (void *)&session.client;
+		struct session session = { .arena = NULL };
+		struct passage passage = { .c = c };
 		const struct finding *finding;
 		char text[200];
 
-		client->sin_family = AF_INET;
-		inet_pton(AF_INET, "192.0.2.1", &client->sin_addr);
-		run.instance = filter_spf.setup(NULL, &section, &why);
-		CU_ASSERT_FATAL(run.instance != NULL);
-		CU_ASSERT(filter_spf.mail(&run).action == ACTION_CONTINUE);
-		finding = run.findings;
+		pass_through(&passage, &session);
+		CASE_ASSERT(c->name, passage.verdict.action ==
+		    ACTION_CONTINUE);
+		finding = passage.run.findings;
 		for (size_t k = 0; k < 2 && c->want[k] != NULL; k++) {
 			CU_ASSERT_FATAL(finding != NULL);
 			snprintf(text, sizeof(text), "%s %s=%s %d",
@@ -492,8 +644,92 @@ filter_findings(void)
 			finding = finding->next;
 		}
 		CASE_ASSERT(c->name, finding == NULL);
-		arena_free(&arena);
+		CASE_ASSERT(c->name, passage.mail->headers.count == 0);
+		mail_free(&passage.mail);
 	}
+	dns_set_source(NULL, NULL);
+	task_shutdown();
+}
+
+static void
+filter_verdicts(void)
+{
+	static const struct {
+		struct spf_filter_case c;
+		int code;
+		const char *enhanced, *text;	/* text: a part of it */
+	} verdicts[] = {
+		{ { "fail", "joe@fail.test", "pass.test", false, { NULL } },
+		    550, "5.7.23", "may not use the sender's domain" },
+		{ { "explained", "joe@expl.test", "pass.test", false,
+		    { NULL } }, 550, "5.7.23",
+		    ", explained by expl.test: not joe" },
+		{ { "HELO fails", "joe@pass.test", "fail.test", false,
+		    { NULL } }, 550, "5.7.23", "" },
+		{ { "softfail", "joe@soft.test", "soft.test", false,
+		    { NULL } }, 0, NULL, NULL },
+		{ { "none", "joe@none.test", "none.test", false, { NULL } },
+		    0, NULL, NULL },
+		{ { "permerror", "joe@bad.test", "pass.test", false,
+		    { NULL } }, 550, "5.7.24", "" },
+		{ { "temperror", "joe@broken.test", "pass.test", false,
+		    { NULL } }, 451, "4.7.24", "" },
+		{ { "HELO's is not the sender's", "joe@pass.test", "bad.test",
+		    false, { NULL } }, 0, NULL, NULL },
+		{ { "HELO's, null sender", "", "bad.test", false, { NULL } },
+		    550, "5.7.24", "" },
+		{ { "trusted", "joe@fail.test", "fail.test", true, { NULL } },
+		    0, NULL, NULL },
+	};
+	struct zone zone = { rows, 0 };
+
+	task_init();
+	dns_set_source(zone_answer, &zone);
+	for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]); i++) {
+		const char *name = verdicts[i].c.name;
+		struct session session = { .arena = NULL };
+		struct passage passage = { .c = &verdicts[i].c, .refuse = 1 };
+
+		pass_through(&passage, &session);
+		CASE_ASSERT(name, passage.verdict.code == verdicts[i].code);
+		if (verdicts[i].code != 0 && passage.verdict.code != 0) {
+			CASE_ASSERT(name, strcmp(passage.verdict.enhanced,
+			    verdicts[i].enhanced) == 0);
+			CASE_ASSERT(name, strstr(passage.verdict.text,
+			    verdicts[i].text) != NULL);
+		}
+		mail_free(&passage.mail);
+	}
+	dns_set_source(NULL, NULL);
+	task_shutdown();
+}
+
+static void
+adds_received_spf(void)
+{
+	struct zone zone = { rows, 0 };
+	struct session session = { .arena = NULL };
+	struct passage passage = { .c = &filter_cases[0], .received = true };
+	const struct headers *headers;
+
+	task_init();
+	dns_set_source(zone_answer, &zone);
+	pass_through(&passage, &session);
+	headers = &passage.mail->headers;
+	CU_ASSERT_EQUAL_FATAL(headers->count, 2);
+	CU_ASSERT_STRING_EQUAL(header_value(headers->first,
+	    passage.mail->arena, true), "pass (mx.test: +ip4 in the record of "
+	    "pass.test matches)\treceiver=\"mx.test\";\t"
+	    "client-ip=\"192.0.2.1\";\tidentity=\"mailfrom\";\t"
+	    "envelope-from=\"joe@pass.test\";\thelo=\"pass.test\"");
+	CU_ASSERT_PTR_NOT_NULL(strstr(header_value(headers->last,
+	    passage.mail->arena, true), "identity=\"helo\""));
+	mail_free(&passage.mail);
+
+	passage.abort = true;
+	pass_through(&passage, &session);
+	CU_ASSERT_PTR_NULL(passage.run.findings);
+	mail_free(&passage.mail);
 	dns_set_source(NULL, NULL);
 	task_shutdown();
 }
@@ -504,4 +740,8 @@ SUITE(spf, { "results", results }, { "long records", long_records },
     { "bounds questions", bounds_questions },
     { "keeps the right end of names", keeps_the_right_end_of_names },
     { "tells of open records", tells_of_open_records },
-    { "filter findings", filter_findings })
+    { "costs no more than it may", costs_no_more_than_it_may },
+    { "explanations", explanations },
+    { "filter findings", filter_findings },
+    { "filter verdicts", filter_verdicts },
+    { "adds Received-SPF", adds_received_spf })
