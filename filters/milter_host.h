@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct chain_plan;
+struct table;
 
 struct milter_host_settings {
 	const char *hostname;		/* ours, if the MTA doesn't say */
@@ -17,17 +18,13 @@ struct milter_host_settings {
 	const char *temporary_directory;
 	int64_t idle_timeout_ms;	/* for the MTA's next command */
 	int64_t message_timeout_ms;	/* for the filters, per message */
-	size_t connections_max;		/* 0: no limit */
+	/*
+	 * Whose mail is trusted; NULL: ask the MTA, which is our own gateway
+	 * then.
+	 */
+	const struct table *trusted_networks;
 	int64_t progress_ms;		/* between signs of life; 0: 10 s */
 };
-
-/*
- * Serves a listening socket (non-blocking) until the calling task is
- * cancelled; ends all conversations then.  The socket stays the caller's.
- * Settings and plan are borrowed.
- */
-void milter_host_serve(int listen_fd, const struct chain_plan *,
-    const struct milter_host_settings *);
 
 /* One conversation, over a connected socket, which it takes. */
 void milter_host_talk(int fd, const struct chain_plan *,

@@ -52,7 +52,6 @@ host_prepare(struct process *process, const char **why)
 		.temporary_directory = "/",
 		.idle_timeout_ms = IDLE_MS,
 		.message_timeout_ms = MESSAGE_MS,
-		.connections_max = CONNECTIONS_MAX,
 	};
 	host.plan = chain_plan_new(process->conf, NULL, names, why);
 	return host.plan == NULL ? -1 : 0;

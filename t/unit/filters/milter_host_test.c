@@ -87,7 +87,6 @@ static const struct milter_host_settings settings = {
 	.hostname = "host.example.org", .memory_limit = 100000,
 	.temporary_directory = "/tmp", .idle_timeout_ms = 5000,
 	.message_timeout_ms = 5000, .progress_ms = 1,
-	.connections_max = 10,
 };
 
 static struct chain_plan inner_plan, outer_plan;
