@@ -130,6 +130,17 @@ walk_step(const struct walk *walk, const char *domain)
 	return NULL;
 }
 
+/*
+ * Whether that record is known whatever DNS did not answer: the failures are
+ * all above it.  Those below it share it then, and so an organization.
+ */
+static bool
+walk_knows(const struct walk *walk, const struct step *step)
+{
+	return walk->failed == NULL || (step != NULL &&
+	    step->found == DMARC_FOUND && walk->failed > step);
+}
+
 /* --- the policy that applies --- */
 
 static void
@@ -158,12 +169,15 @@ find_by_walk(const struct dmarc_lookup *lookup, struct dmarc_policy *policy)
 		take_step(policy, &walk.steps[0]);
 		return;
 	}
-	/* A step that is not known may be the one that decides. */
-	if (walk.failed != NULL) {
+	/*
+	 * A step that is not known may be the one that decides.  But who makes
+	 * DNS fail for a registry must not get past what its domains ask for.
+	 */
+	step = walk_step(&walk, policy->organizational);
+	if (!walk_knows(&walk, step)) {
 		take_step(policy, walk.failed);
 		return;
 	}
-	step = walk_step(&walk, policy->organizational);
 	if (step != NULL && step->found != DMARC_ABSENT) {
 		take_step(policy, step);
 		return;
@@ -257,14 +271,15 @@ dmarc_aligned(const struct dmarc_lookup *lookup,
 		return strcmp(domain_organizational(lookup->suffixes,
 		    identifier), policy->organizational) == 0 ?
 		    ANSWER_YES : ANSWER_NO;
-	if (policy->organizational_unknown)
+	if (policy->organizational_unknown &&
+	    !domain_is_within(identifier, policy->organizational))
 		return domain_is_within(identifier, last_labels(author, 1)) ?
 		    ANSWER_UNKNOWN : ANSWER_NO;
 	/* Saves the walk: its result is the identifier or stands above it. */
 	if (!domain_is_within(identifier, policy->organizational))
 		return ANSWER_NO;
 	walk_up(lookup, identifier, &walk);
-	if (walk.failed != NULL)
+	if (!walk_knows(&walk, walk_step(&walk, policy->organizational)))
 		return ANSWER_UNKNOWN;
 	organizational = walk_organizational(&walk);
 	return strcmp(organizational, policy->organizational) == 0 ?
