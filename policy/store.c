@@ -131,6 +131,39 @@ store_run(struct store *store, const struct store_step *step,
 	return answer;
 }
 
+enum answer
+store_tally_add(struct store *store, const struct store_tally *tally,
+    const char **why)
+{
+	*why = "";
+	return store->backend->tally_add(store->state, tally, why);
+}
+
+enum answer
+store_tally_claim(struct store *store, const char *subject, bool now,
+    int64_t lease_ms, struct buf *text, const char **why)
+{
+	*why = "";
+	return store->backend->tally_claim(store->state, subject, now,
+	    lease_ms, store->shift_ms, text, why);
+}
+
+enum answer
+store_tally_done(struct store *store, const char *subject, int64_t begin_ms,
+    int64_t id, const char **why)
+{
+	*why = "";
+	return store->backend->tally_done(store->state, subject, begin_ms, id,
+	    why);
+}
+
+enum answer
+store_tally_list(struct store *store, struct buf *text, const char **why)
+{
+	*why = "";
+	return store->backend->tally_list(store->state, text, why);
+}
+
 void
 store_shift_clock(struct store *store, int64_t ms)
 {

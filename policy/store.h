@@ -16,6 +16,7 @@
 #include "base/answer.h"
 #include "base/option.h"
 
+struct buf;
 struct conf;
 struct store;
 struct store_records;
@@ -94,6 +95,42 @@ void store_close(struct store **);
 enum answer store_run(struct store *, const struct store_step *,
     const char *const *keys, const int64_t *arguments, int64_t *results,
     const char **why);
+
+/*
+ * Tallies: texts that are counted, by subject and interval.  Only one process
+ * of a fleet gets a tally that is due; it claims it until a deadline, takes the
+ * texts, and has them removed when it is done with them.  Claiming closes the
+ * tally: its id (never 0) and its texts change no more.
+ */
+#define STORE_TALLIES	10000		/* subjects and intervals at a time */
+#define STORE_TALLY_ROWS 5000		/* different texts of one */
+#define STORE_TALLY_ROW_MAX 2000
+#define STORE_TALLY_KEEP_MS (7 * INT64_C(86400000))	/* once it is due */
+
+struct store_tally {
+	const char *subject;		/* no blanks in it */
+	int64_t begin_ms, due_ms;
+	const char *head, *row;		/* no LF in them; a row: 2,000 bytes */
+	int64_t count;
+};
+
+/* YES; NO: there is no room for that text, or for that subject at all. */
+enum answer store_tally_add(struct store *, const struct store_tally *,
+    const char **why);
+
+/*
+ * Claims one that is due, or, if now, one of the subject (NULL: any) whether it
+ * is due or not.  YES: appends "subject TAB begin TAB id TAB lost LF", lost
+ * being what found no room, then the head, then "count TAB row" lines.
+ */
+enum answer store_tally_claim(struct store *, const char *subject, bool now,
+    int64_t lease_ms, struct buf *, const char **why);
+
+enum answer store_tally_done(struct store *, const char *subject,
+    int64_t begin_ms, int64_t id, const char **why);
+
+/* Appends "subject TAB begin TAB due LF" for each, at most 1,000. */
+enum answer store_tally_list(struct store *, struct buf *, const char **why);
 
 /* Moves the store's clock for this process, for tests that cannot wait. */
 void store_shift_clock(struct store *, int64_t ms);

@@ -21,7 +21,20 @@ struct store_backend {
 	void (*close)(void *state);
 	enum answer (*run)(void *state, const struct store_call *,
 	    int64_t *results, const char **why);
+
+	/* Tallies (store.h); shift_ms is of the clock. */
+	enum answer (*tally_add)(void *state, const struct store_tally *,
+	    const char **why);
+	enum answer (*tally_claim)(void *state, const char *subject, bool now,
+	    int64_t lease_ms, int64_t shift_ms, struct buf *,
+	    const char **why);
+	enum answer (*tally_done)(void *state, const char *subject,
+	    int64_t begin_ms, int64_t id, const char **why);
+	enum answer (*tally_list)(void *state, struct buf *, const char **why);
 };
+
+/* How long a step of a tally may take: nobody waits for it. */
+#define STORE_TALLY_MS 5000
 
 extern const struct store_backend store_sqlite, store_redis;
 

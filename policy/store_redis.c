@@ -13,8 +13,10 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/task.h"
 #include "policy/redis.h"
 #include "policy/store_backend.h"
+#include "policy/store_tally.h"
 
 #define SCRIPTS_MAX	32
 #define KEY_SIZE	512
@@ -211,6 +213,39 @@ redis_store_run(void *state, const struct store_call *call, int64_t *results,
 	return answer;
 }
 
+struct redisReply *
+store_redis_eval(void *state, const char *script, size_t keys,
+    const char *const *words, size_t count, const char **why)
+{
+	struct redis_store *s = state;
+	const char *all[3 + TALLY_WORDS_MAX] = { "EVAL", script };
+	struct buf names = BUF_INIT;
+	size_t at[TALLY_WORDS_MAX];
+	char number[NUMBER_SIZE];
+	redisReply *reply;
+
+	snprintf(number, sizeof(number), "%zu", keys);
+	all[2] = number;
+	for (size_t i = 0; i < count; i++) {
+		at[i] = names.len;
+		buf_printf(&names, "%s%s", i < keys ? s->prefix : "",
+		    words[i]);
+		buf_putc(&names, '\0');
+	}
+	for (size_t i = 0; i < count; i++)
+		all[3 + i] = names.data + at[i];
+	reply = redis_command(s->redis, (int)count + 3, all, NULL,
+	    task_deadline(STORE_TALLY_MS), why);
+	buf_release(&names);
+	if (reply == NULL || reply->type != REDIS_REPLY_ERROR)
+		return reply;
+	snprintf(s->why, sizeof(s->why), "%s", reply->str);
+	redis_distrust(s->redis, s->why);
+	*why = s->why;
+	freeReplyObject(reply);
+	return NULL;
+}
+
 static void
 went_away(void *argument, const char *why)
 {
@@ -304,4 +339,8 @@ const struct store_backend store_redis = {
 	.open = redis_store_open,
 	.close = redis_store_close,
 	.run = redis_store_run,
+	.tally_add = tally_redis_add,
+	.tally_claim = tally_redis_claim,
+	.tally_done = tally_redis_done,
+	.tally_list = tally_redis_list,
 };

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "policy/store_backend.h"
+#include "policy/store_tally.h"
 
 #define LOCKED_RETRY_MS	1	/* another process commits */
 #define LOCKED_PAUSE_MS	1000	/* it held the file over a whole budget */
@@ -146,7 +147,8 @@ connect_file(struct sqlite *sqlite)
 		    "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY;"
 		    "PRAGMA journal_size_limit=4194304", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(sqlite->db, SCHEMA, NULL, NULL, NULL);
+		rc = sqlite3_exec(sqlite->db, SCHEMA ";" TALLY_SCHEMA, NULL,
+		    NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = prepare_all(sqlite);
 	return rc;
@@ -287,6 +289,35 @@ sqlite_run(void *state, const struct store_call *call, int64_t *results,
 	return ANSWER_UNKNOWN;
 }
 
+sqlite3 *
+store_sqlite_begin(void *state, const char **why)
+{
+	struct sqlite *sqlite = state;
+	int rc;
+
+	*why = sqlite->why;
+	if (task_now() < sqlite->not_before)
+		return NULL;
+	rc = begin(sqlite, task_deadline(STORE_TALLY_MS));
+	if (rc == SQLITE_OK)
+		return sqlite->db;
+	fail(sqlite, rc);
+	return NULL;
+}
+
+enum answer
+store_sqlite_failed(void *state, int rc)
+{
+	fail(state, rc);
+	return ANSWER_UNKNOWN;
+}
+
+void
+store_sqlite_commit(void *state)
+{
+	commit(-1, 0, state);
+}
+
 static void *
 sqlite_open(struct store *store, const struct conf *conf, const char *path,
     const char **why)
@@ -326,4 +357,8 @@ const struct store_backend store_sqlite = {
 	.open = sqlite_open,
 	.close = sqlite_close,
 	.run = sqlite_run,
+	.tally_add = tally_sqlite_add,
+	.tally_claim = tally_sqlite_claim,
+	.tally_done = tally_sqlite_done,
+	.tally_list = tally_sqlite_list,
 };
