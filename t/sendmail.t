@@ -32,10 +32,10 @@ my $sendmail = start_sendmail(next_hop => $sink->{port},
 # Sends a message: (the reply, what dkimpy says of the one relayed).
 my $number = 0;
 sub relayed {
-	my ($text) = @_;
+	my ($text, $from) = @_;
 	my $mark = 'X-Number: ' . $number++;
 	my $reply = new_smtp(port => $sendmail->{port})->deliver(
-	    data => "$mark\r\n$text", from => 'alice@sender.test',
+	    data => "$mark\r\n$text", from => $from // 'alice@sender.test',
 	    to => 'bob@rcpt.test');
 	my $mail = wait_for('the message', sub {
 		(grep { /^$mark\r$/m } $sink->messages)[0];
@@ -64,7 +64,8 @@ for my $name (sort keys %cases) {
 }
 
 # Others' mail is not signed, and passes.
-my ($reply, $verdict) = relayed(message(From => 'mallory@other.test'));
+my ($reply, $verdict) = relayed(message(From => 'mallory@other.test'),
+    'mallory@other.test');
 like($reply, qr/^250 /, 'a message of another domain passes');
 unlike($verdict, qr/^pass /, 'unsigned');
 

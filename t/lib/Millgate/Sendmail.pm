@@ -35,8 +35,10 @@ sub start_sendmail {
 	my $filters = join '', map { sprintf "INPUT_MAIL_FILTER(`f%d', " .
 	    "`S=%s, F=T, T=C:10s;S:10s;R:10s;E:1m')dnl\n", $number++, $_ }
 	    @{ $options{milters} // [] };
+	# However busy the machine is, nothing waits in the queue.
+	my %patient = map { $_ => 10000 } qw(confQUEUE_LA confREFUSE_LA);
 	# /tmp, above the sockets, is everybody's.
-	my %define = (confDOMAIN_NAME => 'sendmail.example.test',
+	my %define = (%patient, confDOMAIN_NAME => 'sendmail.example.test',
 	    confDONT_BLAME_SENDMAIL => 'TrustStickyBit',
 	    QUEUE_DIR => "$directory/queue", STATUS_FILE => "$directory/status",
 	    confPID_FILE => "$directory/pid", ALIAS_FILE => '',
