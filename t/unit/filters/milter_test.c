@@ -64,6 +64,9 @@ static const struct conversation conversations[] = {
 	    "CHMRX", ACTION_CONTINUE, 0, "|OCQ" },
 	{ "P39 silent at rcpt only", { .protocol = 0x8000 }, "", "CHMRDE",
 	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "P25 larger packets claimed without an offer", { .version = 6,
+	    .actions = 0x1ff, .protocol = 0x30000000 }, "", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
 	{ "P18 unoffered actions", { .version = 6, .actions = 0xffffffff,
 	    .protocol = 0x400 }, "", "CHMRDE", ACTION_CONTINUE, 0,
 	    "|OCHMRTLLLLNBEQ" },
@@ -442,7 +445,57 @@ edits_are_made(void)
 	world_task(run_edits, NULL);
 }
 
+/* --- two of a group, which say the same about the same view --- */
+
+static const struct edit_case group_cases[] = {
+	{ "both add", { E('h', "X\0x\0"), E('c', "") }, false, "",
+	    HEADER_SAME "X: x\r\nX: x\r\n", NULL, NULL, NULL, NULL },
+	{ "both change the second, by identity", {
+	    E('i', "\0\0\0\1X-A\0top\0"), E('m', "\0\0\0\3X-A\0new\0"),
+	    E('c', "") }, false, "", "Received: by us\r\nX-A: top\r\n"
+	    "X-A: top\r\nSubject: one\r\nX-A: 1\r\nX-A: new\r\n"
+	    "X-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "both delete", { E('m', "\0\0\0\1X-A\0\0"), E('c', "") }, false,
+	    "", "Received: by us\r\nSubject: one\r\nX-A: 2\r\n"
+	    "X-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "both replace the body, and a recipient", { E('b', "new\r\n"),
+	    E('-', "b@example.net\0"), E('+', "c@x.net\0"), E('c', "") },
+	    false, "", HEADER_SAME, "new\r\n", "c@x.net", NULL, NULL },
+};
+
+static void
+run_group(void *argument)
+{
+	static const char *const names[] = { "m", "m2", NULL };
+
+	(void)argument;
+	for (size_t i = 0; i < OPTION_COUNT(group_cases); i++) {
+		const struct edit_case *c = &group_cases[i];
+		struct peer_script script = { 0 };
+		struct world w;
+
+		memcpy(script.replies, c->replies, sizeof(c->replies));
+		peer_begin(&script);
+		world_init(&w, "group = g", names);
+		world_play_all(&w, "CHMRDE");
+		check_text(c->name, world_print_header, &w, c->header);
+		check_text(c->name, world_print_body, &w, c->body);
+		check_text(c->name, world_print_recipients, &w, c->recipients);
+		CASE_ASSERT(c->name, peer_log.connections == 2);
+		world_release(&w);
+		peer_end();
+		task_sleep(1);
+	}
+}
+
+static void
+groups_merge_in_order(void)
+{
+	world_task(run_group, NULL);
+}
+
 SUITE(milter,
     { "conversations", conversations_hold },
     { "conversations, byte by byte", conversations_hold_byte_by_byte },
-    { "edits", edits_are_made })
+    { "edits", edits_are_made },
+    { "groups merge in order", groups_merge_in_order })

@@ -58,6 +58,8 @@ world_init(struct world *w, const char *options, const char *const *names)
 			buf_printf(&text, "%s = %s\n", defaults[i].name,
 			    defaults[i].value);
 	buf_puts(&text, "}\n");
+	buf_puts(&text, "milter m2 { endpoint = { \"unix:/m\" } group = g "
+	    "spare = 0 }\n");
 	w->conf = load(text.data);
 	buf_release(&text);
 	w->plan = chain_plan_new(w->conf, NULL, names != NULL ? names : one,
