@@ -97,7 +97,7 @@ milter_new(const struct conf *conf, const char *name,
 		.version = (uint32_t)o->protocol, .spare = (size_t)o->spare,
 		/* Rspamd sends a body in one packet. */
 		.reply_max = (size_t)o->max_body + MILTER_PAYLOAD_MAX,
-		.tls_name = o->tls_name,
+		.tls_name = o->tls_name, .trace = (size_t)o->trace,
 	};
 
 	m->default_action = o->default_action;

@@ -51,6 +51,10 @@
 	    "Milters of one group that stand side by side in a "	\
 	    "listener's filters work at the same time, on the message as "	\
 	    "it is before them; who comes first counts first.")		\
+	ROW(o, trace, size, "0", "0", "1G",				\
+	    "How much of the latest conversations with it each "	\
+	    "gateway records, below trace in the spool directory; "	\
+	    "0: nothing.  millgatectl milter trace shows them.")	\
 	ROW(o, spare, number, "2", "0", "64",				\
 	    "Connections kept ready, negotiated, for the next clients.") \
 	ROW(o, reuse, flag, "no", NULL, NULL,				\

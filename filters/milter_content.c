@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/milter_trace.h"
 #include "filters/milter_wire.h"
 #include "filters/view.h"
 
@@ -224,6 +225,7 @@ put_piece(struct milter_session *s, const struct piece *piece)
 		return 0;
 	}
 	milter_wire_put(s);
+	milter_tape_body(s->c->tape, piece->parts, piece->count);
 	if (io_writev(s->c->io, piece->parts, piece->count,
 	    limit_of(s)) == 0)
 		return 0;

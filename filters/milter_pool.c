@@ -12,6 +12,7 @@
 #include "base/task.h"
 #include "base/tls.h"
 #include "filters/milter_place.h"
+#include "filters/milter_trace.h"
 
 #define BUFFERED_MAX	8192		/* larger packets get a buffer */
 #define PIECE		65536
@@ -34,6 +35,7 @@ struct milter_pool {
 	struct milter_endpoint *endpoints;
 	size_t endpoint_count;
 	struct tls_context *tls;	/* NULL if no end point wants it */
+	struct milter_trace *trace;	/* NULL: nothing is recorded */
 	struct milter_connection *idle;
 	size_t idle_count;
 	struct event *expiry;
@@ -54,6 +56,7 @@ pool_release(struct milter_pool *pool)
 	}
 	free(pool->endpoints);
 	tls_context_free(&pool->tls);
+	milter_trace_free(&pool->trace);
 	free(pool);
 }
 
@@ -89,6 +92,9 @@ milter_pool_new(const struct milter_pool_settings *settings, const char **why)
 	    (pool->endpoints = calloc(count, sizeof(*pool->endpoints))) == NULL)
 		fatal("out of memory (milter)");
 	pool->settings = *settings;
+	if (settings->trace > 0)
+		pool->trace = milter_trace_new(settings->name,
+		    settings->trace);
 	for (; pool->endpoint_count < count; pool->endpoint_count++) {
 		const char *text = settings->endpoints[pool->endpoint_count];
 		struct milter_endpoint *ep =
@@ -117,6 +123,7 @@ connection_free(struct milter_connection **cp)
 	if (c == NULL)
 		return;
 	io_free(&c->io);
+	milter_tape_free(&c->tape);
 	buf_release(&c->answer_bytes);
 	buf_release(&c->packet);
 	free(c);
@@ -128,6 +135,7 @@ drop_politely(struct milter_connection **cp)
 	struct buf out = BUF_INIT;
 
 	milter_put(&out, MILTER_QUIT, NULL, 0);
+	milter_tape_bytes((*cp)->tape, out.data, out.len);
 	io_put((*cp)->io, out.data, out.len);
 	buf_release(&out);
 	io_flush((*cp)->io, task_now());
@@ -189,8 +197,12 @@ read_large(struct milter_connection *c, struct milter_packet *packet,
 			return read_failed(c, rc, error);
 		c->packet.len += n;
 	}
-	return milter_packet_parse(c->packet.data, c->packet.len, c->reply_max,
-	    packet, error->text) == 1 ? 0 : -1;
+	if (milter_packet_parse(c->packet.data, c->packet.len, c->reply_max,
+	    packet, error->text) != 1)
+		return -1;
+	milter_tape_packet(c->tape, true, packet->code, packet->payload,
+	    packet->len);
+	return 0;
 }
 
 int
@@ -210,6 +222,8 @@ milter_connection_read(struct milter_connection *c,
 		if (rc == -1)
 			return -1;
 		if (rc == 1) {
+			milter_tape_packet(c->tape, true, packet->code,
+			    packet->payload, packet->len);
 			io_consume(c->io, packet->size);
 			return 0;
 		}
@@ -263,6 +277,7 @@ void
 milter_pool_worked(struct milter_connection *c)
 {
 	endpoint_worked(c->endpoint);
+	milter_tape_flush(c->tape);
 }
 
 void
@@ -333,6 +348,7 @@ negotiate(struct milter_pool *pool, struct milter_connection *c,
 	const char *why;
 
 	milter_put_negotiation(&out, &offer);
+	milter_tape_bytes(c->tape, out.data, out.len);
 	io_put(c->io, out.data, out.len);
 	buf_release(&out);
 	if (io_flush(c->io, deadline) == -1)
@@ -384,6 +400,7 @@ connect_to(struct milter_pool *pool, struct milter_endpoint *ep,
 	c->io = io;
 	c->endpoint = ep;
 	c->reply_max = pool->settings.reply_max;
+	c->tape = milter_tape_new(pool->trace, ep->text);
 	if (negotiate(pool, c, error) == 0)
 		return c;
 	connection_free(&c);

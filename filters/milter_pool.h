@@ -13,6 +13,8 @@
 struct io;
 struct milter_endpoint;
 struct milter_pool;
+struct milter_tape;
+struct milter_trace;
 
 #define MILTER_ERROR_SIZE 256
 
@@ -30,6 +32,7 @@ struct milter_connection {
 	struct milter_negotiation answer;
 	struct buf answer_bytes;	/* the lists in answer point into it */
 	struct buf packet;		/* a large one */
+	struct milter_tape *tape;	/* NULL: nothing is recorded */
 	int64_t idle_since;
 	struct milter_connection *next;
 };
@@ -44,6 +47,7 @@ struct milter_pool_settings {
 	const char *tls_ca;		/* PEM; NULL: the system's */
 	size_t tls_ca_len;
 	const char *tls_name;		/* NULL: as the end point says */
+	size_t trace;			/* bytes of recordings; 0: none */
 };
 
 /* NULL: *why names the end point that is wrong. */

@@ -11,10 +11,12 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/milter_trace.h"
 
 void
 milter_wire_put(struct milter_session *s)
 {
+	milter_tape_bytes(s->c->tape, s->out.data, s->out.len);
 	if (s->out.len > 0)
 		io_put(s->c->io, s->out.data, s->out.len);
 	buf_reset(&s->out);

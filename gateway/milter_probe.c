@@ -399,7 +399,7 @@ milter_probe(struct milter_talk *talk, const char *endpoint)
 	print_ms("negotiating", talk->negotiate_us);
 	if (n.version < 2 || n.version > MILTER_VERSION) {
 		snprintf(talk->error.text, sizeof(talk->error.text),
-		    "speaks version %u, %u was offered", n.version,
+		    "speaks version %u, %d was offered", n.version,
 		    MILTER_VERSION);
 		status = failed(&p, endpoint);
 	} else if (play(&p) == -1) {

@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/milter_trace.h"
 #include "filters/trace.h"
 #include "gateway/answer_through.h"
 #include "gateway/cutthrough.h"
@@ -130,9 +131,14 @@ int
 gateway_start(struct process *process, const char **why)
 {
 	static char incoming[4096];
+	char traces[4096], slot[16];
 
 	if (open_spool(process, why) != 0)
 		return -1;
+	snprintf(traces, sizeof(traces), "%s/trace",
+	    process_spool_directory(process));
+	snprintf(slot, sizeof(slot), "g%u", process->slot);
+	milter_trace_set_directory(traces, slot);
 	event_open(PROCESS_FD_EVENTS);
 	snprintf(incoming, sizeof(incoming), "%s/incoming",
 	    process_spool_directory(process));

@@ -346,6 +346,7 @@ settings_prepare_directories(const struct conf *conf, const char **why)
 		{ options->spool_directory, "/large", "millgate-relay",
 		    03770 },
 		{ options->spool_directory, "/incoming", "millgate", 0700 },
+		{ options->spool_directory, "/trace", "millgate", 0700 },
 		{ options->spool_directory, "/journal", "millgate-relay",
 		    0700 },
 		{ options->spool_directory, "/corrupt", "millgate-relay",
