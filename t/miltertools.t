@@ -9,7 +9,8 @@ use Test::More;
 my ($key) = dkim_key('rsa', 2048);
 my $opendkim = start_opendkim(key => $key, domain => 'sender.test',
     selector => 'sel');
-my %port = map { $_ => free_port() } qw(perl down tls other good bad silent);
+my %port = map { $_ => free_port() } qw(perl see down tls other good bad
+    silent);
 start_pmilter('add', $port{perl});
 
 # Two authorities, and a certificate of each for the same name.
@@ -128,6 +129,7 @@ milter bad {
 milter silent {
 	endpoint = { "127.0.0.1:$port{perl}" }
 	allow = { quarantine }
+	trace = 1M
 }
 listener good {
 	address = { "127.0.0.1:$port{good}" }
@@ -175,6 +177,58 @@ subtest 'allow: an edit beyond it is ignored' => sub {
 	is((grep { /^X-PMilter:.*$id/m } mailbox("$gate->{dir}/mail")), 0,
 	    'and the field is not there');
 	$client->close;
+};
+
+subtest 'recorded, shown, exported, replayed' => sub {
+	my $client = new_smtp(port => $port{silent});
+
+	$client->command('EHLO client.sender.test');
+	$client->command('c2VjcmV0');
+	like($client->deliver, qr/^250 /, 'a message is taken');
+	$client->command('QUIT');
+	$client->close;
+	my ($file) = glob "$gate->{dir}/spool/trace/silent.g*";
+	wait_for('the recording', sub {
+		(() = read_file($file) =~ />.{20}Q/sg) >= 2;
+	});
+	is((stat $file)[2] & 0777, 0600, 'for nobody else to read');
+	my ($status, $text) = ctl('trace', $file);
+	is($status, 0, 'trace: status') or diag $text;
+	like($text, qr/^conversation 1 at \S+Z: silent, 127\.0\.0\.1:/m,
+	    'trace: names the milter');
+	like($text, qr/ms > mail <alice\@sender\.test>$/m,
+	    'trace: what it was told');
+	like($text, qr/ms < add_header X-PMilter: queue id/m,
+	    'trace: what it said');
+	unlike(read_file($file), qr/c2VjcmV0/, 'what may be secret is not in');
+
+	my $pcap = "$gate->{dir}/trace.pcap";
+	($status, $text) = ctl('trace', $file, '--pcap', $pcap);
+	is($status, 0, 'pcap: status') or diag $text;
+	($status, $text) = run_command('tshark', '-r', $pcap, '-o',
+	    'tcp.check_checksum:TRUE', '-o', 'ip.check_checksum:TRUE', '-T',
+	    'fields', '-e', 'tcp.stream', '-e', 'tcp.len', '-e',
+	    '_ws.expert.message');
+	is($status, 0, 'pcap: tshark reads it') or diag $text;
+	like($text, qr/^1\t\d\d+\t/m, 'pcap: the second stream');
+	unlike($text, qr/checksum|out-of-order|lost|retransmi|unseen/i,
+	    'pcap: nothing is wrong with it');
+	($status, $text) = run_command('tshark', '-r', $pcap, '-q', '-z',
+	    'follow,tcp,ascii,0');
+	like($text, qr/alice\@sender\.test/, 'pcap: a stream to follow');
+
+	($status, $text) = ctl('replay', $file, "127.0.0.1:$port{perl}");
+	is($status, 0, 'replay: the same') or diag $text;
+	start_pmilter('see', $port{see});
+	($status, $text) = ctl('replay', $file, "127.0.0.1:$port{see}");
+	is($status, 1, 'replay to another: not the same');
+	like($text, qr/^  eom$/m, 'replay: where');
+	like($text, qr/^- add_header X-PMilter.*\n- accept\n\+ add_header X-S/m,
+	    'replay: what it said, what it says');
+	is((ctl('replay', $file, "127.0.0.1:$port{down}"))[0], 69,
+	    'replay to nobody');
+	is((ctl('trace', "$gate->{conf}"))[0], 65, 'no recording');
+	is((ctl('trace', '/nonexistent'))[0], 66, 'no file');
 };
 
 is($gate->stop, 0, 'stops well');
