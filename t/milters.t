@@ -4,6 +4,7 @@
 # that are down, die, hang, and come back.
 use strict;
 use warnings;
+use Millgate::Milters;
 use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
@@ -116,32 +117,14 @@ END
     'hostname_lookup = no filters = { ' .
     join(', ', @{ $listener{$_} }) . " } }\n" } sort keys %listener);
 
-my $number = 0;
-
-# Sends a message to a listener: (the last reply, its queue id, what was
-# delivered).  Options as of deliver(), and test, of which Mailfromd learns.
-sub pass_through {
+# As Millgate::Milters::pass_through, to a listener by its name; test is what
+# Mailfromd learns.
+sub through {
 	my ($listener, %options) = @_;
-	my $name = 'n' . $number++;
-	my $client = new_smtp(port => $port{"listen $listener"});
 	my $test = delete $options{test} // 'no';
 
-	$options{data} //= message();
-	$options{data} = "X-Number: $name\r\nX-Test: $test\r\n$options{data}";
-	my $reply = $client->deliver(%options);
-	$client->command('QUIT');
-	$client->close;
-	my ($id) = $reply =~ /^250 .*queued as (\w+)/ or return ($reply);
-	$gate->wait_log(qr/$id: (?:to=<.*status=|.*\(hold\)|discard)/);
-	$gate->wait_log(qr/$id: removed/) if $gate->log =~ /$id: to=/;
-	return ($reply, $id, grep { /^X-Number: $name\r?$/m }
-	    mailbox("$gate->{dir}/mail"));
-}
-
-# The recipients that a message was delivered to.
-sub recipients {
-	my ($id) = @_;
-	return sort $gate->log =~ /$id: to=<([^>]+)>.*status=sent/g;
+	return pass_through($gate, $port{"listen $listener"}, %options,
+	    data => "X-Test: $test\r\n" . ($options{data} // message()));
 }
 
 sub logged {
@@ -152,7 +135,7 @@ sub logged {
 
 for my $kind (qw(unix tcp)) {
 	subtest "OpenDKIM signs over $kind" => sub {
-		my ($reply, $id, $mail) = pass_through($kind);
+		my ($reply, $id, $mail) = through($kind);
 
 		like($reply, qr/^250 /, 'accepted');
 		like(dkim_python($mail, 'verify', $keys),
@@ -163,7 +146,7 @@ for my $kind (qw(unix tcp)) {
 }
 
 subtest 'a milter of version 2' => sub {
-	my ($reply, $id, $mail) = pass_through('pmilter');
+	my ($reply, $id, $mail) = through('pmilter');
 
 	like($mail, qr/^X-PMilter: queue id $id\r?$/m,
 	    'adds a field, and knows the queue id');
@@ -183,24 +166,24 @@ subtest 'a milter of version 2' => sub {
 };
 
 subtest 'Rspamd' => sub {
-	my ($reply) = pass_through('rspamd', data => message(body =>
+	my ($reply) = through('rspamd', data => message(body =>
 	    'XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*' .
 	    "C.34X\r\n"));
 	like($reply, qr/^554 5\.7\.1 .*Gtube/i, 'refuses the test pattern');
 	for my $round (1, 2) {
-		($reply) = pass_through('rspamd');
+		($reply) = through('rspamd');
 		like($reply, qr/^250 /, "takes another message, round $round");
 	}
 };
 
 subtest 'Mailfromd edits' => sub {
-	my ($reply, $id, $mail) = pass_through('mailfromd', test => 'edit',
+	my ($reply, $id, $mail) = through('mailfromd', test => 'edit',
 	    to => [ 'bob@example.test', 'gone@example.test' ]);
 
 	like($mail, qr/^X-Mailfromd: test edit\r?$/m, 'a field is added');
 	is_deeply([ $mail =~ /^Subject: (.*?)\r?$/mg ], [ 'changed' ],
 	    'the subject is another');
-	is_deeply([ recipients($id) ],
+	is_deeply([ recipients($gate, $id) ],
 	    [ 'added@example.test', 'bob@example.test' ],
 	    'one recipient came, one went');
 	like($mail, qr/\n\r?\nfirst line\r?\nsecond line\r?\n\z/,
@@ -208,15 +191,15 @@ subtest 'Mailfromd edits' => sub {
 };
 
 subtest 'Mailfromd refuses, discards, holds' => sub {
-	my ($reply, $id, $mail) = pass_through('mailfromd', test => 'reject');
+	my ($reply, $id, $mail) = through('mailfromd', test => 'reject');
 	like($reply, qr/^554 5\.7\.7 not today/, 'refused in its own words');
 
-	($reply, $id, $mail) = pass_through('mailfromd', test => 'discard');
+	($reply, $id, $mail) = through('mailfromd', test => 'discard');
 	like($reply, qr/^250 /, 'discard: the client hears 250');
 	is($mail, undef, 'discard: nothing is delivered');
 	logged(qr/$id: discard/, 'discard: the log says so');
 
-	($reply, $id, $mail) = pass_through('mailfromd',
+	($reply, $id, $mail) = through('mailfromd',
 	    test => 'quarantine');
 	like($reply, qr/^250 /, 'quarantine: the client hears 250');
 	is($mail, undef, 'quarantine: nothing is delivered');
@@ -226,7 +209,7 @@ subtest 'Mailfromd refuses, discards, holds' => sub {
 };
 
 subtest 'the second sees what the first changed' => sub {
-	my ($reply, $id, $mail) = pass_through('two', test => 'edit');
+	my ($reply, $id, $mail) = through('two', test => 'edit');
 	my ($seen) = $mail =~ /^X-Seen: (.*(?:\r?\n[ \t].*)*)/m;
 
 	like($seen, qr/Subject=changed/, 'the new subject');
@@ -243,7 +226,7 @@ subtest 'a milter that is down' => sub {
 	    [ 'hold', qr/^250 / ]) {
 		my ($name, $want) = @$case;
 		my ($filter) = @{ $listener{$name} };
-		my ($reply, $id, $mail) = pass_through($name);
+		my ($reply, $id, $mail) = through($name);
 
 		like($reply, $want, "$name: the reply");
 		logged(qr/filter=$filter .*stage=\w+.*refused/i,
@@ -255,7 +238,7 @@ subtest 'a milter that is down' => sub {
 
 subtest 'a milter that hangs' => sub {
 	my $start = time;
-	my ($reply) = pass_through('hang');
+	my ($reply) = through('hang');
 	my $seconds = time - $start;
 
 	like($reply, qr/^451 4\.7\.1 /, 'at the sender: 451');
@@ -264,7 +247,7 @@ subtest 'a milter that hangs' => sub {
 	    'at the sender: the log');
 
 	$start = time;
-	($reply) = pass_through('hangend');
+	($reply) = through('hangend');
 	$seconds = time - $start;
 	like($reply, qr/^550 5\.7\.1 /, 'at the end: as configured');
 	cmp_ok($seconds, '<', 2.5, 'at the end: in time');
@@ -273,7 +256,7 @@ subtest 'a milter that hangs' => sub {
 };
 
 subtest 'a milter that is killed at the end of a message' => sub {
-	my ($reply) = pass_through('die');
+	my ($reply) = through('die');
 
 	like($reply, qr/^451 4\.7\.1 /, 'the client shall come again');
 	logged(qr/\w{12,}: filter=die stage=(?:eom|connect|end): /,
@@ -285,17 +268,17 @@ my $late;
 subtest 'the breaker opens, and closes when the milter is back' => sub {
 	my ($reply, $id, $mail);
 
-	pass_through('late') for 1 .. 3;
+	through('late') for 1 .. 3;
 	logged(qr/filter=late: 127\.0\.0\.1:$port{late} failed 3 times/,
 	    'three failures open it');
-	($reply) = pass_through('late');
+	($reply) = through('late');
 	like($reply, qr/^451 /, 'open: the same reply');
 	logged(qr/filter=late stage=\w+: failed before, next attempt later/,
 	    'open: no attempt is made');
 	$late = start_pmilter('add', $port{late});
 	wait_for('the breaker to close', sub {
 		sleep 0.2;
-		($reply, $id, $mail) = pass_through('late');
+		($reply, $id, $mail) = through('late');
 		return $reply =~ /^250/;
 	}, 10);
 	like($mail, qr/^X-PMilter:/m, 'closed: asked again');
@@ -326,7 +309,7 @@ subtest 'a milter that is restarted during a session is told again' => sub {
 };
 
 subtest 'fail-over' => sub {
-	my ($reply, $id, $mail) = pass_through('failover');
+	my ($reply, $id, $mail) = through('failover');
 
 	like($reply, qr/^250 /, 'accepted');
 	like($mail, qr/^X-PMilter: queue id $id\r?$/m,
