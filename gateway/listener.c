@@ -140,7 +140,8 @@ setup_listener(struct smtp_listener *listener, const struct conf *conf,
 	listener->options = section->values;
 	listener->access.relay_domains = listener->server->top->relay_domains;
 	listener->access.recipients = listener->options->recipients;
-	if (setup_tls(listener, conf, why) != 0)
+	if (setup_tls(listener, conf, why) != 0 ||
+	    smtp_auth_setup(listener, why) != 0)
 		return -1;
 	listener->plan = chain_plan_new(conf, host_directory,
 	    listener->options->filters, why);
@@ -227,6 +228,7 @@ smtp_server_free(struct smtp_server **serverp)
 		if (server->listeners[i].plan != NULL)
 			chain_plan_free(&server->listeners[i].plan);
 		tls_context_free(&server->listeners[i].tls);
+		smtp_auth_release(&server->listeners[i]);
 	}
 	free(server->listeners);
 	buf_release(&server->scratch);

@@ -36,6 +36,16 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	    "PEM file: the key of that certificate.")			\
 	ROW(o, recipients, table, NULL, NULL, NULL,			\
 	    "Addresses that exist in our domains; unset: all do.")	\
+	ROW(o, auth, string, NULL, NULL, NULL,				\
+	    "Dovecot's auth-client socket, \"unix:/path\" or "		\
+	    "\"address:port\"; turns AUTH on, by Dovecot's mechanisms.")	\
+	ROW(o, auth_without_tls, flag, "no", NULL, NULL,		\
+	    "Offer AUTH also in clear text, where passwords can be read.") \
+	ROW(o, require_auth, flag, "no", NULL, NULL,			\
+	    "No mail but from authenticated users.")			\
+	ROW(o, max_auth_failures, number, "3", "1", "100",		\
+	    "Failed authentications, which are answered late; then the "	\
+	    "session ends.")						\
 	ROW(o, bare_newline, choice, "reject", "reject|normalize", NULL, \
 	    "A message with CR or LF outside CRLF, or NUL: refuse it, or "	\
 	    "make CRLF and spaces of them.")				\
@@ -87,6 +97,13 @@ struct listener_options {
 
 /* listener smtp { address = { ":25" } ... } */
 extern const struct section_kind listener_kind;
+
+struct buf;
+struct conf_section;
+
+/* Adds errors of a listener's options about AUTH. */
+void listener_check_auth(const struct conf *, const struct conf_section *,
+    bool has_tls, struct buf *errors);
 
 /* Further certificates, chosen by the name that the client asks for (SNI). */
 #define CERTIFICATE_OPTIONS(ROW, o)					\

@@ -230,6 +230,11 @@ check_listeners(const struct conf *conf, struct buf *errors)
 		if (listener->address[0] == NULL)
 			conf_error(errors, conf, &sections[i], "address",
 			    "is required");
+		listener_check_auth(conf, &sections[i],
+		    listener->tls != LISTENER_TLS_NONE &&
+		    (listener->tls != LISTENER_TLS_AUTO ||
+		    listener->certificate != NULL ||
+		    top->tls_certificate != NULL), errors);
 		/* Isolated filters are reached there; they are checked below. */
 		plan = chain_plan_new(conf, top->run_directory,
 		    listener->filters, &why);

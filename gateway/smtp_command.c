@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "filters/envelope.h"
+#include "gateway/sasl.h"
+#include "gateway/sasl_line.h"
 #include "gateway/smtp_path.h"
 
 #define ENVID_MAX 100		/* RFC 3461, 4.4 */
@@ -18,8 +20,8 @@ static const char *const verb_names[SMTP_VERB_COUNT] = {
 	[SMTP_RCPT] = "RCPT", [SMTP_DATA] = "DATA", [SMTP_BDAT] = "BDAT",
 	[SMTP_RSET] = "RSET", [SMTP_NOOP] = "NOOP", [SMTP_VRFY] = "VRFY",
 	[SMTP_HELP] = "HELP", [SMTP_QUIT] = "QUIT",
-	[SMTP_STARTTLS] = "STARTTLS", [SMTP_UNKNOWN] = "UNKNOWN",
-	[SMTP_FOREIGN] = "FOREIGN"
+	[SMTP_STARTTLS] = "STARTTLS", [SMTP_AUTH] = "AUTH",
+	[SMTP_UNKNOWN] = "UNKNOWN", [SMTP_FOREIGN] = "FOREIGN"
 };
 
 /* First words of what a web browser can be made to send here. */
@@ -44,6 +46,11 @@ static const struct smtp_error
     error_size = { 501, "5.5.4", "Bad SIZE parameter" },
     error_huge = { 552, "5.3.4", "Message size exceeds fixed limit" },
     error_body = { 501, "5.5.4", "Bad BODY parameter" },
+    error_auth = { 501, "5.5.4", "Syntax: AUTH mechanism [response]" },
+    error_mechanism = { 504, "5.5.4", "Unrecognized authentication type" },
+    error_base64 = { 501, "5.5.2", "Not base64" },
+    error_long_response = { 500, "5.5.6",
+	"Authentication exchange line is too long" },
     error_dsn = { 501, "5.5.4", "Bad delivery status parameter" };
 
 static bool
@@ -398,4 +405,45 @@ smtp_parse_bdat(struct smtp_span text, struct smtp_bdat *bdat)
 	bdat->size = (uint64_t)size;
 	bdat->last = smtp_span_is(text, "LAST");
 	return text.len == 0 || bdat->last ? NULL : &error_bdat;
+}
+
+const struct smtp_error *
+smtp_check_response(struct smtp_span response)
+{
+	if (response.len > SASL_RESPONSE_MAX)
+		return &error_long_response;
+	return sasl_is_base64(response.data, response.len) ? NULL :
+	    &error_base64;
+}
+
+const struct smtp_error *
+smtp_parse_auth(struct smtp_span text, struct smtp_auth *auth)
+{
+	size_t len = 0;
+
+	memset(auth, 0, sizeof *auth);
+	while (len < text.len && !smtp_is_blank(text.data[len]))
+		len++;
+	if (len == 0)
+		return &error_auth;
+	if (len > SMTP_MECHANISM_MAX)
+		return &error_mechanism;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char byte = (unsigned char)text.data[i];
+
+		if (!smtp_is_alnum(byte) && byte != '-' && byte != '_')
+			return &error_mechanism;
+		auth->mechanism[i] = byte >= 'a' && byte <= 'z' ?
+		    (char)(byte - 'a' + 'A') : (char)byte;
+	}
+	text = smtp_span_trim(smtp_span_behind(text, len));
+	if (text.len == 0)
+		return NULL;
+	if (text.len == 1 && text.data[0] == '=')
+		text.len = 0;
+	auth->initial = text;
+	for (size_t i = 0; i < text.len; i++)
+		if (smtp_is_blank(text.data[i]))
+			return &error_auth;
+	return smtp_check_response(text);
 }

@@ -12,7 +12,7 @@
 enum smtp_verb {
 	SMTP_EHLO, SMTP_HELO, SMTP_MAIL, SMTP_RCPT, SMTP_DATA, SMTP_BDAT,
 	SMTP_RSET, SMTP_NOOP, SMTP_VRFY, SMTP_HELP, SMTP_QUIT, SMTP_STARTTLS,
-	SMTP_UNKNOWN,
+	SMTP_AUTH, SMTP_UNKNOWN,
 	SMTP_FOREIGN,		/* another protocol, such as HTTP */
 	SMTP_VERB_COUNT
 };
@@ -74,6 +74,13 @@ struct smtp_bdat {
 	bool last;
 };
 
+/* AUTH (RFC 4954, 4).  initial.data NULL: no initial response. */
+#define SMTP_MECHANISM_MAX 20		/* RFC 4422, 3.1 */
+struct smtp_auth {
+	char mechanism[SMTP_MECHANISM_MAX + 1];	/* in capitals */
+	struct smtp_span initial;	/* base64; empty for "=" */
+};
+
 /*
  * Parses a line, its line end included or not.  Never fails: what is not a
  * command is SMTP_UNKNOWN.
@@ -91,6 +98,10 @@ const struct smtp_error *smtp_parse_mail(struct smtp_span, struct smtp_mail *);
 const struct smtp_error *smtp_parse_rcpt(struct smtp_span, bool smtputf8,
     struct smtp_rcpt *);
 const struct smtp_error *smtp_parse_bdat(struct smtp_span, struct smtp_bdat *);
+const struct smtp_error *smtp_parse_auth(struct smtp_span, struct smtp_auth *);
+
+/* A response of the client to a challenge; NULL, or why not. */
+const struct smtp_error *smtp_check_response(struct smtp_span);
 
 /* Well-formed xtext (RFC 3461, 4) that hides no control character? */
 bool smtp_xtext_ok(struct smtp_span);

@@ -12,6 +12,7 @@
 static const struct smtp_refusal
     needs_tls = { 530, "5.7.0", "Must issue a STARTTLS command first",
 	"tls-required" },
+    needs_auth = { 530, "5.7.0", "Authentication required", "auth-required" },
     too_large = { 552, "5.3.4", "Message size exceeds fixed limit",
 	"too-large" },
     no_room = { 452, "4.3.1", "Insufficient system storage", "no-room" },
@@ -63,6 +64,13 @@ session_refuses(struct smtp_session *s)
 
 	if (s->listener->tls_required && s->peer.tls_version == NULL) {
 		smtp_refuse(s, "MAIL", NULL, &needs_tls);
+		return true;
+	}
+	if (s->listener->options->require_auth && s->peer.user == NULL) {
+		/* RFC 4954, 6, and RFC 3207, 4: what the client lacks first. */
+		smtp_refuse(s, "MAIL", NULL, s->peer.tls_version == NULL &&
+		    !s->listener->options->auth_without_tls ? &needs_tls :
+		    &needs_auth);
 		return true;
 	}
 	if (smtp_verdict_refuses(held)) {

@@ -206,7 +206,12 @@ content_begin(struct smtp_session *s, bool dots, struct verdict *verdict)
 		return false;
 	if (verdict->action == ACTION_DISCARD)
 		t->discard = true;
-	log_info(&t->mail->log, "client=%s", s->client);
+	if (s->peer.user != NULL)
+		log_info(&t->mail->log, "client=%s, sasl_method=%s, "
+		    "sasl_username=%s", s->client, s->peer.auth_method,
+		    s->peer.user);
+	else
+		log_info(&t->mail->log, "client=%s", s->client);
 	smtp_data_init(&t->data, (enum smtp_bare)
 	    s->listener->options->bare_newline, dots);
 	t->deadline = smtp_session_deadline(s,

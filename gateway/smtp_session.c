@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "base/arena.h"
@@ -104,6 +105,8 @@ greet(struct smtp_session *s, struct smtp_span name)
 static void
 do_ehlo(struct smtp_session *s, struct smtp_span name)
 {
+	const char *mechanisms;
+
 	if (!greet(s, name))
 		return;
 	io_printf(s->io, "250-%s\r\n250-PIPELINING\r\n250-SIZE %lld\r\n",
@@ -111,6 +114,8 @@ do_ehlo(struct smtp_session *s, struct smtp_span name)
 	    (long long)s->server->top->message_size_limit);
 	if (s->listener->tls != NULL && s->peer.tls_version == NULL)
 		io_puts(s->io, "250-STARTTLS\r\n");
+	if ((mechanisms = smtp_auth_offer(s)) != NULL)
+		io_printf(s->io, "250-AUTH %s\r\n", mechanisms);
 	io_puts(s->io, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n"
 	    "250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
 }
@@ -227,6 +232,7 @@ do_starttls(struct smtp_session *s, struct smtp_span argument)
 	s->state = SMTP_STATE_CONNECTED;
 	s->peer.helo = NULL;
 	s->peer.esmtp = false;
+	s->peer.user = s->peer.auth_method = NULL;
 	s->helo_verdict = VERDICT_CONTINUE;
 }
 
@@ -271,6 +277,8 @@ static const struct command_row {
 	[SMTP_HELP] = { ANY, true, do_help },
 	[SMTP_QUIT] = { ANY, false, do_quit },
 	[SMTP_STARTTLS] = { ANY & ~SMTP_STATE_CONNECTED, true, do_starttls },
+	/* RFC 4954, 4: not during a mail transaction. */
+	[SMTP_AUTH] = { SMTP_STATE_GREETED, true, smtp_do_auth },
 };
 
 /* Why a known command is not good now. */
@@ -283,10 +291,13 @@ out_of_order(const struct smtp_session *s)
 	case SMTP_STATE_GREETED:
 		return "Need MAIL command";
 	case SMTP_STATE_MAIL:
+		if (s->verb == SMTP_AUTH)
+			return "Not during a mail transaction";
 		return s->verb == SMTP_MAIL ? "Nested MAIL command" :
 		    "Need RCPT command";
 	case SMTP_STATE_RCPT:
-		return "Nested MAIL command";
+		return s->verb == SMTP_AUTH ? "Not during a mail transaction" :
+		    "Nested MAIL command";
 	case SMTP_STATE_BDAT:
 		break;
 	}
@@ -365,11 +376,12 @@ drop_long_line(struct smtp_session *s, int64_t deadline)
 }
 
 /*
- * Reads the next command.  The deadline is that of the whole line: a client
- * that sends a byte now and then gets no further than one that is silent.
+ * The deadline is that of the whole line: a client that sends a byte now and
+ * then gets no further than one that is silent.
  */
-static bool
-read_command(struct smtp_session *s, const char **line, size_t *len)
+bool
+smtp_session_read_line(struct smtp_session *s, size_t max, const char **line,
+    size_t *len)
 {
 	const struct listener_options *options = s->listener->options;
 	int64_t deadline;
@@ -386,8 +398,7 @@ read_command(struct smtp_session *s, const char **line, size_t *len)
 		s->waiting = s->state != SMTP_STATE_BDAT;
 	}
 	deadline = smtp_session_deadline(s, options->command_timeout);
-	rc = io_read_line(s->io, (size_t)options->line_limit, line, len,
-	    deadline);
+	rc = io_read_line(s->io, max, line, len, deadline);
 	s->waiting = false;
 	if (rc > 0)
 		return true;
@@ -395,6 +406,22 @@ read_command(struct smtp_session *s, const char **line, size_t *len)
 		drop_long_line(s, deadline);
 	else
 		smtp_session_lost(s, rc == 0 ? 0 : errno, last_command(s));
+	return false;
+}
+
+/* Initial responses, such as tokens, need more room than other commands. */
+static bool
+read_command(struct smtp_session *s, const char **line, size_t *len)
+{
+	size_t limit = (size_t)s->listener->options->line_limit;
+
+	if (s->listener->sasl == NULL || limit > SMTP_AUTH_LINE_MAX)
+		return smtp_session_read_line(s, limit, line, len);
+	if (!smtp_session_read_line(s, SMTP_AUTH_LINE_MAX, line, len))
+		return false;
+	if (*len <= limit || strncasecmp(*line, "AUTH ", 5) == 0)
+		return true;
+	smtp_reply(s, 500, "5.5.2", "Line too long");
 	return false;
 }
 

@@ -1,7 +1,7 @@
 /*
  * An SMTP session's insides, shared by the files that serve it: smtp_session.c
  * (commands), smtp_mail.c (MAIL, RCPT), smtp_message.c (DATA, BDAT, the end of
- * a message), smtp_reply.c (replies), listener.c (who starts it).
+ * a message), smtp_auth.c (AUTH), smtp_reply.c (replies), listener.c (who starts it).
  */
 #ifndef GATEWAY_SMTP_SESSION_H
 #define GATEWAY_SMTP_SESSION_H
@@ -22,6 +22,7 @@
 #include "gateway/smtp_data.h"
 
 struct io;
+struct sasl;
 struct tls_context;
 
 /* A listener as set up. */
@@ -33,6 +34,8 @@ struct smtp_listener {
 	struct tls_context *tls;	/* NULL: no TLS */
 	bool tls_implicit, tls_required;
 	struct access_rules access;
+	struct sasl *sasl;		/* NULL: no AUTH */
+	bool sasl_shared;		/* with a listener before it */
 	size_t sessions;
 };
 
@@ -127,7 +130,7 @@ struct smtp_session {
 	bool closing;
 	bool lost;			/* the client is gone */
 	enum smtp_verb verb;		/* the last one */
-	uint32_t errors, junk, messages, commands;
+	uint32_t errors, junk, messages, commands, auth_failures;
 	uint32_t done[SMTP_VERB_COUNT], refused[SMTP_VERB_COUNT];
 };
 
@@ -145,6 +148,27 @@ void smtp_session_lost(struct smtp_session *, int error, const char *after);
 
 /* Sends pending replies; false: the session was lost. */
 bool smtp_session_flush(struct smtp_session *);
+
+/*
+ * Reads a line of at most max bytes by the deadline of a command.  False: the
+ * session was lost, or the line was too long and that was answered.
+ */
+bool smtp_session_read_line(struct smtp_session *, size_t max,
+    const char **line, size_t *len);
+
+/*
+ * smtp_auth.c: sets up AUTH of a listener, those before it in the server being
+ * set up; -1 and *why on error.
+ */
+int smtp_auth_setup(struct smtp_listener *, const char **why);
+void smtp_auth_release(struct smtp_listener *);
+
+/* The longest line of AUTH and its exchange (RFC 4954, 4). */
+#define SMTP_AUTH_LINE_MAX 12290
+
+/* The mechanisms to offer now, or NULL. */
+const char *smtp_auth_offer(const struct smtp_session *);
+void smtp_do_auth(struct smtp_session *, struct smtp_span);
 
 /* smtp_reply.c: one reply, or (enhanced NULL) without an enhanced code. */
 void smtp_reply(struct smtp_session *, int code, const char *enhanced,

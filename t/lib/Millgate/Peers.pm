@@ -62,7 +62,8 @@ END
 
 # A Dovecot that takes any user of example.test by LMTP, on a port and on a
 # UNIX socket, into plain maildirs.  quota: rule such as "10K".  Its functions
-# stop and start end it and begin it again.
+# stop and start end it and begin it again.  users: { name => password }; then
+# these alone exist, and it answers for them on the UNIX socket auth.
 sub start_dovecot {
 	my (%options) = @_;
 	my $dir = test_dir() . '/dovecot';
@@ -81,9 +82,28 @@ protocol lmtp {
 }
 END
 
+	my $passwords = 'driver = static
+  args = nopassword=y';
+	my $auth = '';
+
 	mkdir $_ for $dir, "$dir/mail", "$dir/run", "$dir/state";
+	if ($options{users}) {
+		write_file("$dir/passwd", join('', map {
+		    "$_:{PLAIN}$options{users}{$_}\n" }
+		    sort keys %{ $options{users} }), 0644);
+		$passwords = "driver = passwd-file\n  args = $dir/passwd";
+		$auth = <<"END";
+auth_mechanisms = plain login cram-md5 scram-sha-256
+auth_failure_delay = 0
+service auth {
+  unix_listener $dir/auth.sock {
+    mode = 0666
+  }
+}
+END
+	}
 	chown $uid, $gid, "$dir/mail" if $> == 0;
-	write_file("$dir/dovecot.conf", <<"END" . $quota);
+	write_file("$dir/dovecot.conf", <<"END" . $quota . $auth);
 base_dir = $dir/run
 state_dir = $dir/state
 protocols = lmtp
@@ -97,8 +117,7 @@ first_valid_uid = $uid
 first_valid_gid = $gid
 recipient_delimiter = +
 passdb {
-  driver = static
-  args = nopassword=y
+  $passwords
 }
 userdb {
   driver = static
@@ -118,6 +137,7 @@ service anvil {
 }
 END
 	my $self = { port => $port, socket => "$dir/lmtp.sock",
+	    auth => "$dir/auth.sock",
 	    mail => "$dir/mail" };
 	$self->{start} = sub {
 		$self->{pid} = start_process('dovecot',
