@@ -6,6 +6,7 @@
 #include "filters/dkim_sign.h"
 #include "filters/dkim_verify.h"
 #include "filters/dmarc.h"
+#include "filters/filter_host.h"
 #include "filters/greylist.h"
 #include "filters/milter.h"
 #include "filters/spf.h"
@@ -19,6 +20,7 @@ const struct filter *const filters_all[] = {
 	&filter_authres,
 	&filter_dkim_sign,
 	&filter_arc_seal,
+	&filter_host,
 	&filter_milter,
 	NULL
 };

@@ -138,12 +138,13 @@ make_snapshot(const struct master *master, struct child *child)
 {
 	const struct conf *conf = child->generation == master->generation ?
 	    master->conf : master->previous;
+	struct process_view view = { conf, child->instance };
 	const char *why;
 	int fd;
 
 	fd = memfd_create("millgate.conf", MFD_CLOEXEC);
 	if (fd == -1 || conf_snapshot_write(conf, fd,
-	    child->role->may_see, child->instance, &why) != 0 ||
+	    child->role->may_see, &view, &why) != 0 ||
 	    lseek(fd, 0, SEEK_SET) != 0)
 		fatal("cannot hand over the configuration");
 	return fd;

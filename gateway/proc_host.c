@@ -1,18 +1,22 @@
 /*
- * The filter host, one process for each isolated filter.  Runs as user
- * millgate-filter in an empty root directory.  Holds the key of its one
- * signing section; may accept connections on its one socket, and compute.
+ * The filter host, one process for each isolated filter or filter_host.  Runs
+ * as user millgate-filter in an empty root directory.  Holds the keys of its
+ * own signing sections; may accept connections on its sockets, and compute.
+ * The filters of a filter_host may also connect: to ask DNS, policy, a milter.
  */
 #include "config.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "base/task.h"
 #include "filters/chain.h"
 #include "filters/milter_host.h"
@@ -27,12 +31,25 @@
 /* Pause when there are no descriptors left to accept with. */
 #define FULL_MS 100
 
+/* A socket, and whom it is for. */
+struct door {
+	int fd;
+	const struct milter_host_settings *settings;
+	struct task *accepter;
+};
+
+struct visit {
+	int fd;
+	const struct milter_host_settings *settings;
+};
+
 struct host {
 	struct chain_plan *plan;
-	struct milter_host_settings settings;
-	int listener;
+	struct milter_host_settings own;	/* for our gateways */
+	struct milter_host_settings others;	/* for other MTAs */
+	struct door *doors;
+	size_t door_count;
 	size_t talks;			/* conversations under way */
-	struct task *accepter;
 	struct task_cond ended;		/* one of them has ended */
 	int64_t deadline;		/* of the drain */
 };
@@ -43,9 +60,11 @@ int
 host_prepare(struct process *process, const char **why)
 {
 	const struct top_options *top = conf_get(process->conf, "");
-	const char *const names[] = { process->instance, NULL };
+	const char *const itself[] = { process->instance, NULL };
+	const char *const *names = settings_hosted(process->conf,
+	    process->instance);
 
-	host.settings = (struct milter_host_settings){
+	host.own = (struct milter_host_settings){
 		.hostname = top->hostname,
 		/* There is no directory to put a body into. */
 		.memory_limit = SIZE_MAX,
@@ -53,32 +72,54 @@ host_prepare(struct process *process, const char **why)
 		.idle_timeout_ms = IDLE_MS,
 		.message_timeout_ms = MESSAGE_MS,
 	};
-	host.plan = chain_plan_new(process->conf, NULL, names, why);
+	host.others = host.own;
+	host.others.trusted_networks = top->trusted_networks;
+	if (names != NULL) {
+		process->promises |= SANDBOX_CONNECT;
+		if (process_open_dns(process, why) != 0)
+			return -1;
+	}
+	host.plan = chain_plan_new(process->conf, NULL, names != NULL ? names :
+	    itself, why);
 	return host.plan == NULL ? -1 : 0;
 }
 
 static void
 talk(void *argument)
 {
-	milter_host_talk((int)(intptr_t)argument, host.plan, &host.settings);
+	struct visit *visit = argument;
+
+	milter_host_talk(visit->fd, host.plan, visit->settings);
+	free(visit);
 	host.talks--;
 	task_cond_broadcast(&host.ended);
 }
 
 static void
+begin_talk(const struct door *door, int fd)
+{
+	struct visit *visit = malloc(sizeof(*visit));
+
+	if (visit == NULL)
+		fatal("out of memory");
+	*visit = (struct visit){ fd, door->settings };
+	host.talks++;
+	task_detach("milter", talk, visit);
+}
+
+static void
 accept_connections(void *argument)
 {
+	const struct door *door = argument;
 	struct task_fd listener;
 	int fd, going_on = 0;
 
-	(void)argument;
-	task_fd_init(&listener, host.listener);
+	task_fd_init(&listener, door->fd);
 	while (going_on == 0) {
-		fd = host.talks < CONNECTIONS_MAX ? accept4(host.listener,
+		fd = host.talks < CONNECTIONS_MAX ? accept4(door->fd,
 		    NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
 		if (fd >= 0) {
-			host.talks++;
-			task_detach("milter", talk, (void *)(intptr_t)fd);
+			begin_talk(door, fd);
 		} else if (host.talks < CONNECTIONS_MAX && errno == EAGAIN) {
 			going_on = task_fd_wait(&listener, TASK_READ,
 			    DEADLINE_NEVER);
@@ -92,12 +133,28 @@ accept_connections(void *argument)
 int
 host_start(struct process *process, const char **why)
 {
-	if (process->listener_count != 1) {
+	const int on = 1;
+
+	if (process->listener_count == 0) {
 		*why = "a filter host needs its socket";
 		return -1;
 	}
-	host.listener = process->listeners[0].fd;
-	host.accepter = task_start("accept", accept_connections, NULL);
+	host.doors = calloc(process->listener_count, sizeof(*host.doors));
+	if (host.doors == NULL)
+		fatal("out of memory");
+	for (; host.door_count < process->listener_count; host.door_count++) {
+		const struct process_listener *listener =
+		    &process->listeners[host.door_count];
+		struct door *door = &host.doors[host.door_count];
+
+		door->fd = listener->fd;
+		door->settings = strncmp(listener->name, "host:", 5) == 0 ?
+		    &host.own : &host.others;
+		/* Connections inherit it; on a UNIX socket it means nothing. */
+		(void)setsockopt(door->fd, IPPROTO_TCP, TCP_NODELAY, &on,
+		    sizeof(on));
+		door->accepter = task_start("accept", accept_connections, door);
+	}
 	return 0;
 }
 
@@ -106,7 +163,8 @@ static void
 finish(void *argument)
 {
 	(void)argument;
-	task_reap(&host.accepter);
+	for (size_t i = 0; i < host.door_count; i++)
+		task_reap(&host.doors[i].accepter);
 	while (host.talks > 0 &&
 	    task_cond_wait(&host.ended, host.deadline) == 0)
 		;

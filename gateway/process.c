@@ -234,7 +234,7 @@ lock_in(const char **why)
 	const struct sandbox sandbox = {
 		.user = process.role->user,
 		.root = root,
-		.promises = process.role->promises,
+		.promises = process.promises,
 		.descriptors = DESCRIPTORS,
 	};
 
@@ -268,6 +268,7 @@ process_main(const struct role *role, const char *instance, unsigned slot,
 	const char *why = NULL;
 
 	process.role = role;
+	process.promises = role->promises;
 	process.instance = instance;
 	process.slot = slot;
 	process.locked_in = geteuid() == 0;

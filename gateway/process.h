@@ -36,6 +36,12 @@ struct process_listener {
 	int fd;
 };
 
+/* Whose snapshot of which configuration is being made. */
+struct process_view {
+	const struct conf *conf;
+	const char *instance;
+};
+
 /* Where a role's root directory is. */
 enum process_root { ROOT_SPOOL, ROOT_STATE, ROOT_EMPTY };
 
@@ -58,7 +64,7 @@ struct role {
 
 	/* Which file options its snapshot carries; NULL: none. */
 	bool (*may_see)(const struct conf_section *, const char *option,
-	    void *instance);
+	    void *view);
 
 	/* Whether it is handed the listening socket of that name. */
 	bool (*wants_listener)(const char *name, const char *instance);
@@ -77,6 +83,7 @@ struct process {
 	const char *instance;
 	unsigned slot;
 	struct conf *conf;
+	unsigned promises;		/* the role's; prepare may add some */
 	bool locked_in;			/* started as root: chrooted */
 	struct spool_tail *tails;	/* PROCESS_SLOTS */
 	struct counter_block *counters;	/* of slot 0; see process_counters() */

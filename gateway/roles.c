@@ -69,14 +69,22 @@ policy_may_see(const struct conf_section *section, const char *option,
 	return strcmp(section->kind->name, "store") == 0;
 }
 
-/* A host sees the files of its own section, and no others. */
+/* A host sees the files of the sections that run in it, and no others. */
 static bool
 host_may_see(const struct conf_section *section, const char *option,
-    void *instance)
+    void *argument)
 {
+	const struct process_view *view = argument;
+	const char *const *names;
+
 	(void)option;
-	return settings_is_isolated(section->kind) &&
-	    strcmp(section->title, instance) == 0;
+	if (!settings_is_isolated(section->kind))
+		return false;
+	names = settings_hosted(view->conf, view->instance);
+	for (; names != NULL && *names != NULL; names++)
+		if (strcmp(section->title, *names) == 0)
+			return true;
+	return names == NULL && strcmp(section->title, view->instance) == 0;
 }
 
 static bool
@@ -89,7 +97,8 @@ gateway_listens(const char *name, const char *instance)
 static bool
 host_listens(const char *name, const char *instance)
 {
-	return has_prefix(name, "host:") && strcmp(name + 5, instance) == 0;
+	return (has_prefix(name, "host:") && strcmp(name + 5, instance) == 0) ||
+	    (has_prefix(name, "milter:") && strcmp(name + 7, instance) == 0);
 }
 
 static bool

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "filters/chain.h"
+#include "filters/filter_host.h"
 #include "gateway/console.h"
 #include "gateway/listener.h"
 #include "gateway/master.h"
@@ -161,6 +162,20 @@ settings_is_isolated(const struct section_kind *kind)
 	return false;
 }
 
+const char *const *
+settings_hosted(const struct conf *conf, const char *title)
+{
+	const struct conf_section *sections;
+	size_t count;
+
+	sections = conf_sections(conf, "filter_host", &count);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(sections[i].title, title) == 0)
+			return ((const struct filter_host_options *)
+			    sections[i].values)->filters;
+	return NULL;
+}
+
 const struct conf_section *
 settings_isolated(const struct conf *conf, size_t n)
 {
@@ -195,6 +210,14 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 		each_address(&sections[i], "address", name, listener->address,
 		    f, argument);
 	}
+	sections = conf_sections(conf, "filter_host", &count);
+	for (size_t i = 0; i < count; i++) {
+		const struct filter_host_options *host = sections[i].values;
+
+		snprintf(name, sizeof(name), "milter:%s", sections[i].title);
+		each_address(&sections[i], "listen", name, host->listen, f,
+		    argument);
+	}
 	for (size_t i = 0; (isolated = settings_isolated(conf, i)) != NULL;
 	    i++) {
 		snprintf(name, sizeof(name), "host:%s", isolated->title);
@@ -209,16 +232,31 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 	own_socket(conf, "control", "control", f, argument);
 }
 
+/* A configuration may serve other MTAs only. */
+static bool
+serves_others(const struct conf *conf)
+{
+	const struct policy_options *policy = conf_get(conf, "policy");
+	const struct conf_section *hosts;
+	size_t count;
+
+	hosts = conf_sections(conf, "filter_host", &count);
+	for (size_t i = 0; i < count; i++)
+		if (((const struct filter_host_options *)
+		    hosts[i].values)->listen[0] != NULL)
+			return true;
+	return policy->listen[0] != NULL;
+}
+
 static void
 check_listeners(const struct conf *conf, struct buf *errors)
 {
 	const struct top_options *top = conf_get(conf, "");
-	const struct policy_options *policy = conf_get(conf, "policy");
 	const struct conf_section *sections;
 	size_t count;
 
 	sections = conf_sections(conf, "listener", &count);
-	if (count == 0 && policy->listen[0] == NULL)
+	if (count == 0 && !serves_others(conf))
 		conf_error(errors, conf, only_section(conf, ""), NULL,
 		    "no listener: add one, such as "
 		    "listener smtp { address = \":25\" }");

@@ -94,6 +94,9 @@ bool settings_is_isolated(const struct section_kind *);
 /* The nth section with a host, from 0; NULL: no more. */
 const struct conf_section *settings_isolated(const struct conf *, size_t n);
 
+/* The filters of the filter_host of that title, NULL-ended; NULL: there's none. */
+const char *const *settings_hosted(const struct conf *, const char *title);
+
 /* Makes the spool and state directories and gives them to the roles' users. */
 int settings_prepare_directories(const struct conf *, const char **why);
 

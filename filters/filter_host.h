@@ -1,0 +1,28 @@
+/*
+ * Filters of ours together in a process of their own: isolated from the
+ * gateway, which reaches them as one filter, and offered to other MTAs as a
+ * milter.
+ *
+ *	filter_host auth {
+ *		filters = { spf, dkim, dmarc, authres }
+ *		listen = { "127.0.0.1:8891" }
+ *	}
+ */
+#ifndef FILTERS_FILTER_HOST_H
+#define FILTERS_FILTER_HOST_H
+
+#include "filters/filter.h"
+
+#define FILTER_HOST_OPTIONS(ROW, o)					\
+	ROW(o, filters, strings, NULL, NULL, NULL,			\
+	    "The filters that run there, in this order.")		\
+	ROW(o, listen, strings, NULL, NULL, NULL,			\
+	    "Where other MTAs reach it as a milter: "			\
+	    "\"127.0.0.1:8891\", \"unix:/path\".")
+
+struct filter_host_options { FILTER_HOST_OPTIONS(OPTION_FIELD,
+    filter_host_options) };
+
+extern const struct filter filter_host;
+
+#endif

@@ -1,0 +1,102 @@
+#!/usr/bin/perl
+# Filters of ours in their homes: in the gateway, in a filter_host that the
+# gateway reaches, and in one that a real Postfix uses as a milter.  The same
+# messages get the same findings in each, and a signature in the host.
+use strict;
+use warnings;
+use Millgate::Peers;
+use Millgate::Test;
+use Test::More;
+
+my ($key, $record) = dkim_key('rsa', 2048);
+my $dns = start_dns('sender.test' => [ '@ TXT "v=spf1 ip4:127.0.0.1 -all"',
+    "rsa._domainkey TXT $record", '_dmarc TXT "v=DMARC1; p=reject"' ],
+    'forged.test' => [ '@ TXT "v=spf1 -all"',
+    '_dmarc TXT "v=DMARC1; p=reject"' ]);
+my %port = map { $_ => free_port() } qw(inside outside auth sign);
+my $sink = start_sink();
+my $text = <<"END";
+gateways = 1
+trusted_networks = { "192.0.2.0/24" }
+dns_stubs = { $dns->{stubs} }
+dns_timeout = 2s
+route "*" { via = { "smtp:127.0.0.1:$sink->{port}" } }
+dkim_sign key {
+	domains = { sender.test }  selector = rsa  key = "$key"
+	listeners = { isolated, "postfix.example.test" }
+}
+filter_host auth {
+	filters = { spf, dkim, dmarc, authres, key }
+	listen = { "127.0.0.1:$port{auth}" }
+}
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	hostname_lookup = no
+	filters = { spf, dkim, dmarc, authres }
+}
+listener isolated {
+	address = { "127.0.0.1:$port{inside}" }
+	hostname_lookup = no
+	filters = { auth }
+}
+END
+my $gate = start_millgate(text => $text);
+my $postfix = start_postfix(main => { relayhost => "[127.0.0.1]:$sink->{port}",
+    smtpd_milters => "inet:127.0.0.1:$port{auth}",
+    milter_default_action => 'tempfail', relay_domains => 'example.test',
+    smtpd_recipient_restrictions => 'permit_mynetworks, reject' });
+my %homes = (inside => $gate->{port}, isolated => $port{inside},
+    postfix => $postfix->{port});
+
+# Each: name, sender, From, reply, results in Authentication-Results.
+my @cases = (
+	[ 'spf and dmarc pass', 'alice@sender.test', 'alice@sender.test',
+	    qr/^250/, qr/spf=pass.*dmarc=pass/ ],
+	[ 'a forgery is refused', 'alice@forged.test', 'alice@forged.test',
+	    qr/^550[ -]5\.7\.1/ ],
+);
+my $number = 0;
+for my $home (sort keys %homes) {
+	for my $case (@cases) {
+		my ($name, $sender, $from, $reply, $results) = @$case;
+		my $tag = 'n' . $number++;
+		my $id = $home eq 'postfix' ? 'postfix.example.test' :
+		    'mx.example.test';
+		my $said = new_smtp(port => $homes{$home})->deliver(
+		    from => $sender, data => "X-Tag: $tag\r\n" .
+		    "Authentication-Results: $id; spf=pass " .
+		    "smtp.mailfrom=forged\r\n" . message(From => "<$from>"));
+
+		like($said, $reply, "$home: $name");
+		next unless defined $results;
+		my $mail = wait_for("message $tag", sub {
+			(grep { /^X-Tag: $tag\r?$/m } $sink->messages)[0] });
+		my @fields = $mail =~ /^Authentication-Results:\s*
+		    ((?:.*(?:\r?\n[ \t].*)*))/xmg;
+		@fields = grep { /^\Q$id\E;/ } @fields;
+		unlike($mail, qr/=forged/, "$home: the forged field is gone");
+		like(join(' ', map { s/\r?\n//gr } @fields), $results,
+		    "$home: $name, results");
+		like($mail, qr/^DKIM-Signature: .*\bd=sender\.test/ms,
+		    "$home: signed") unless $home eq 'inside';
+	}
+}
+
+# What is wrong is told before anything starts.
+my %wrong = (
+	'has no filters' => 'filter_host a { listen = { "127.0.0.1:1" } }',
+	'there is no such filter' => 'filter_host a { filters = { nobody } }',
+	'cannot be in another' => 'filter_host a { filters = { spf } } ' .
+	    'filter_host b { filters = { a } }',
+);
+for my $problem (sort keys %wrong) {
+	my $bad = start_millgate(only_configure => 1, text => $wrong{$problem});
+	my ($status, $output) = run_command($bad->command('-n'));
+
+	is($status, 78, "refused: $problem");
+	like($output, qr/millgate\.conf:\d+: .*\Q$problem\E/, "...by its line");
+}
+
+is($gate->stop >> 8, 0, 'Millgate ends');
+ok(sanitizers_silent($gate->log), 'sanitizers have nothing to say');
+done_testing;
