@@ -13,6 +13,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/condition.h"
 #include "filters/milter_session.h"
 #include "filters/trace.h"
 
@@ -47,6 +48,7 @@ COUNTER_TABLE(counter_rows)
 struct milter {
 	char *name;
 	int default_action;
+	struct condition *condition;	/* NULL: asked always */
 	struct milter_session_settings settings;
 	struct counter *failures;
 };
@@ -77,6 +79,7 @@ milter_release(void *instance)
 	struct milter *m = instance;
 
 	milter_pool_free(&m->settings.pool);
+	condition_free(&m->condition);
 	free(m->name);
 	free(m);
 }
@@ -111,6 +114,7 @@ milter_new(const struct conf *conf, const char *name,
 	if ((o->tls_ca != NULL && !conf_file(conf, o->tls_ca, &pool.tls_ca,
 	    &pool.tls_ca_len)) ||
 	    parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
+	    condition_new(o->only_if, o->skip_if, &m->condition, why) == -1 ||
 	    (m->settings.pool = milter_pool_new(&pool, why)) == NULL) {
 		milter_release(m);
 		return NULL;
@@ -239,6 +243,53 @@ conclude(struct filter_run *run, enum milter_outcome outcome,
 	return default_verdict(run, false);
 }
 
+/* --- conditions --- */
+
+/* What mail_state points to once it is decided whether the milter is asked. */
+static char asked[] = "asked", passed_over[] = "passed over";
+
+/*
+ * What was decided, or else can be now.  Before MAIL the milter is told nothing
+ * while that is open; it learns of the client when a message is for it.
+ */
+static enum answer
+is_asked(struct filter_run *run, enum condition_point point)
+{
+	struct milter *m = run->instance;
+	enum answer answer;
+
+	if (m->condition == NULL)
+		return ANSWER_YES;
+	if (run->mail != NULL && run->mail_state != NULL)
+		return run->mail_state == asked ? ANSWER_YES : ANSWER_NO;
+	answer = condition_ask(m->condition, run->session, run->mail, point);
+	if (run->mail == NULL || answer == ANSWER_UNKNOWN)
+		return answer;
+	run->mail_state = answer == ANSWER_YES ? asked : passed_over;
+	if (answer == ANSWER_YES)
+		return answer;
+	trace_add(run->mail->trace, run->name, "not asked: its conditions");
+	/* It may know the envelope. */
+	if (run->state != NULL)
+		milter_session_abort(run->state);
+	return answer;
+}
+
+/* Findings, and the size, are known when its turn comes. */
+static bool
+is_asked_of_content(struct filter_run *run)
+{
+	enum answer answer = is_asked(run, CONDITION_DATA);
+
+	if (answer != ANSWER_UNKNOWN)
+		return answer == ANSWER_YES;
+	while (!run->turn)
+		if (task_cond_wait(&run->mail->progress,
+		    run->mail->deadline) == -1)
+			return true;	/* the conversation fails by itself */
+	return is_asked(run, CONDITION_END) == ANSWER_YES;
+}
+
 /* --- events --- */
 
 static struct milter_session *
@@ -256,6 +307,8 @@ on_connect(struct filter_run *run)
 {
 	struct verdict v = VERDICT_CONTINUE;
 
+	if (is_asked(run, CONDITION_SESSION) != ANSWER_YES)
+		return v;
 	return conclude(run, milter_session_connect(session_of(run), &v), &v);
 }
 
@@ -264,6 +317,8 @@ on_helo(struct filter_run *run)
 {
 	struct verdict v = VERDICT_CONTINUE;
 
+	if (is_asked(run, CONDITION_SESSION) != ANSWER_YES)
+		return v;
 	return conclude(run, milter_session_helo(session_of(run), &v), &v);
 }
 
@@ -272,6 +327,8 @@ on_mail(struct filter_run *run)
 {
 	struct verdict v = VERDICT_CONTINUE;
 
+	if (is_asked(run, CONDITION_MAIL) == ANSWER_NO)
+		return v;
 	return conclude(run, milter_session_mail(session_of(run), run->mail,
 	    &v), &v);
 }
@@ -281,6 +338,8 @@ on_rcpt(struct filter_run *run, struct recipient *recipient)
 {
 	struct verdict v = VERDICT_CONTINUE;
 
+	if (is_asked(run, CONDITION_MAIL) == ANSWER_NO)
+		return v;
 	return conclude(run, milter_session_rcpt(session_of(run), recipient,
 	    NULL, &v), &v);
 }
@@ -295,6 +354,8 @@ on_rcpt_refused(struct filter_run *run, struct recipient *recipient, int code,
 	struct verdict v = VERDICT_CONTINUE;
 
 	(void)code;
+	if (is_asked(run, CONDITION_MAIL) == ANSWER_NO)
+		return;
 	copy->address = arena_strdup(arena, recipient->address);
 	if (milter_session_rcpt(session_of(run), copy,
 	    arena_strdup(arena, text), &v) == MILTER_FAILED)
@@ -306,6 +367,8 @@ on_data(struct filter_run *run)
 {
 	struct verdict v = VERDICT_CONTINUE;
 
+	if (is_asked(run, CONDITION_DATA) == ANSWER_NO)
+		return v;
 	return conclude(run, milter_session_data(session_of(run), &v), &v);
 }
 
@@ -314,6 +377,9 @@ on_unknown(struct filter_run *run, const char *line)
 {
 	struct verdict v = VERDICT_CONTINUE;
 
+	if (is_asked(run, run->mail == NULL ? CONDITION_SESSION :
+	    CONDITION_MAIL) != ANSWER_YES)
+		return v;
 	if (milter_session_unknown(session_of(run), line,
 	    &v) == MILTER_FAILED)
 		tell_failure(run);
@@ -327,6 +393,8 @@ on_consult(struct filter_run *run)
 	enum milter_outcome outcome;
 	bool half_done;
 
+	if (!is_asked_of_content(run))
+		return v;
 	outcome = milter_session_consult(session_of(run), run, &v,
 	    &half_done);
 	if (outcome != MILTER_FAILED)
@@ -338,7 +406,8 @@ on_consult(struct filter_run *run)
 static void
 on_apply(struct filter_run *run)
 {
-	milter_session_apply(run->state);
+	if (run->mail_state != passed_over)
+		milter_session_apply(run->state);
 }
 
 static void

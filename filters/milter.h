@@ -44,6 +44,16 @@
 	    "change_body, add_recipient, delete_recipient, "		\
 	    "change_sender, quarantine", NULL, NULL,			\
 	    "What the milter may do to messages; else it's ignored.")	\
+	ROW(o, only_if, strings, NULL, NULL, NULL,			\
+	    "Ask it only about messages for which all of these hold: "	\
+	    "trusted, authenticated, tls, \"listener NAME\", "		\
+	    "\"client 192.0.2.0/24\", \"sender example.org\" "		\
+	    "(\".example.org\": and all below), "			\
+	    "\"recipient example.org\", \"size > 10M\", "		\
+	    "\"spf = pass\".  It is told nothing of others if the "	\
+	    "client and the sender tell; else their envelope.")		\
+	ROW(o, skip_if, strings, NULL, NULL, NULL,			\
+	    "Don't ask it about messages for which one of these holds.") \
 	ROW(o, max_body, size, "100M", "1K", "2G",			\
 	    "How large a body the milter may put in place of the "	\
 	    "message's.")						\

@@ -10,7 +10,7 @@ my ($key) = dkim_key('rsa', 2048);
 my $opendkim = start_opendkim(key => $key, domain => 'sender.test',
     selector => 'sel');
 my %port = map { $_ => free_port() } qw(perl see down tls other good bad
-    silent);
+    silent partner large);
 start_pmilter('add', $port{perl});
 
 # Two authorities, and a certificate of each for the same name.
@@ -131,6 +131,24 @@ milter silent {
 	allow = { quarantine }
 	trace = 1M
 }
+milter partner {
+	endpoint = { "127.0.0.1:$port{perl}" }
+	skip_if = { "sender .partner.test" }
+}
+milter large {
+	endpoint = { "127.0.0.1:$port{perl}" }
+	only_if = { trusted, "size > 10K" }
+}
+listener partner {
+	address = { "127.0.0.1:$port{partner}" }
+	hostname_lookup = no
+	filters = { partner }
+}
+listener large {
+	address = { "127.0.0.1:$port{large}" }
+	hostname_lookup = no
+	filters = { large }
+}
 listener good {
 	address = { "127.0.0.1:$port{good}" }
 	hostname_lookup = no
@@ -177,6 +195,40 @@ subtest 'allow: an edit beyond it is ignored' => sub {
 	is((grep { /^X-PMilter:.*$id/m } mailbox("$gate->{dir}/mail")), 0,
 	    'and the field is not there');
 	$client->close;
+};
+
+# The fields that the milter added to a message, as it was delivered.
+sub added {
+	my ($listener, %options) = @_;
+	my $client = new_smtp(port => $port{$listener});
+	my ($id) = $client->deliver(%options) =~ /^250 .*queued as (\w+)/ or
+	    return 'refused';
+
+	$client->close;
+	$gate->wait_log(qr/$id: removed/);
+	return scalar grep { /^X-PMilter:.*$id\r?$/m }
+	    mailbox("$gate->{dir}/mail");
+}
+
+subtest 'conditions' => sub {
+	is(added('partner'), 1, 'another sender: asked');
+	is(added('partner', from => 'x@mx.partner.test'), 0,
+	    'a sender to be skipped');
+	is(added('large'), 0, 'a small message');
+	is(added('large', data => message(body => "text\r\n" x 3000)), 1,
+	    'a large one');
+
+	my $wrong = start_millgate(only_configure => 1, text => <<'END');
+milter m {
+	endpoint = { "127.0.0.1:1" }
+	only_if = { "sendr example.org" }
+}
+listener smtp { address = { "127.0.0.1:@PORT@" } filters = { m } }
+END
+	my ($status, $text) = run_command($wrong->command('-n'));
+	is($status, 78, 'a clause that is none: status');
+	like($text, qr/millgate\.conf:\d+: .*filter "m": "sendr example\.org"/,
+	    'and file, line, milter, clause');
 };
 
 subtest 'recorded, shown, exported, replayed' => sub {

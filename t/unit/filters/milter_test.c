@@ -206,6 +206,34 @@ static const struct conversation conversations[] = {
 	{ "P56 body at the limit", { .replies = { R('E', 0, 'b', TEXT512),
 	    R('E', 0, 'b', TEXT512), R('E', 0, 'c', "") } },
 	    "max_body = 1K", "CHMRDE", ACTION_CONTINUE, 0, NULL },
+	{ "condition: of the client, does not hold", { 0 },
+	    "only_if = trusted", "CHUMRDE", ACTION_CONTINUE, 0, "" },
+	{ "condition: of the client, to be skipped", { 0 },
+	    "skip_if = \"client 192.0.2.0/24\"", "CHMRSDE", ACTION_CONTINUE,
+	    0, "" },
+	{ "condition: of the sender, does not hold", { 0 },
+	    "only_if = \"sender example.net\"", "CHMRDXMRDE",
+	    ACTION_CONTINUE, 0, "" },
+	{ "condition: of the sender, holds: told from MAIL on", { 0 },
+	    "only_if = \"sender example.org\"", "CHMRDEMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEMRTLLLLNBEQ" },
+	{ "condition: of the recipient, does not hold", { 0 },
+	    "only_if = \"recipient example.com\"", "CHMRDEMRX",
+	    ACTION_CONTINUE, 0, "|OCHMRAMRAQ" },
+	{ "condition: of the recipient, holds", { 0 },
+	    "only_if = \"recipient example.net\"", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "condition: of the size, does not hold", { 0 },
+	    "only_if = \"size > 1M\"", "CHMRDEMRDE", ACTION_CONTINUE, 0,
+	    "|OCHMRTAMRTAQ" },
+	{ "condition: of the size, holds", { 0 }, "skip_if = \"size > 1M\"",
+	    "CHMRDE", ACTION_CONTINUE, 0, "|OCHMRTLLLLNBEQ" },
+	{ "condition: of a finding, does not hold", { .replies = {
+	    R('E', 0, 'r', "") } }, "only_if = \"spf = pass\"", "CHMRDE",
+	    ACTION_CONTINUE, 0, "|OCHMRTAQ" },
+	{ "condition: open at RCPT, its word counts", { .replies = {
+	    R('R', 1, 'r', "") } }, "only_if = \"size > 1M\"", "CHMR",
+	    ACTION_REJECT, 550, "|OCHMRAQ" },
 	{ "P35 failure at connect doesn't hold for the session", {
 	    .replies = { F('C', 0, 'Z', "", PEER_ONCE) } }, "", "CHMRDE",
 	    ACTION_CONTINUE, 0, "|OC|OCHMRTLLLLNBEQ" },
@@ -219,7 +247,7 @@ heard(const char *want)
 
 	if (want == NULL)
 		return true;
-	if (want[len - 1] == '*')
+	if (len > 0 && want[len - 1] == '*')
 		return strncmp(peer_log.commands, want, len - 1) == 0;
 	return strcmp(peer_log.commands, want) == 0;
 }
