@@ -289,6 +289,7 @@ conversations_hold(void)
 	world_task(run_conversations, &bytewise);
 }
 
+/* P01: replies in pieces, or many at a time, are the same replies. */
 static void
 conversations_hold_byte_by_byte(void)
 {
