@@ -84,9 +84,10 @@ milter_release(void *instance)
 	free(m);
 }
 
+/* ca: the text of the file tls_ca, NULL if none is given. */
 static void *
-milter_new(const struct conf *conf, const char *name,
-    const struct milter_options *o, const char **why)
+milter_new(const char *name, const struct milter_options *o, const char *ca,
+    size_t ca_len, const char **why)
 {
 	char labels[256] = "";
 	struct milter *m = calloc(1, sizeof(*m));
@@ -100,7 +101,8 @@ milter_new(const struct conf *conf, const char *name,
 		.version = (uint32_t)o->protocol, .spare = (size_t)o->spare,
 		/* Rspamd sends a body in one packet. */
 		.reply_max = (size_t)o->max_body + MILTER_PAYLOAD_MAX,
-		.tls_name = o->tls_name, .trace = (size_t)o->trace,
+		.tls_ca = ca, .tls_ca_len = ca_len, .tls_name = o->tls_name,
+		.trace = (size_t)o->trace,
 	};
 
 	m->default_action = o->default_action;
@@ -110,10 +112,7 @@ milter_new(const struct conf *conf, const char *name,
 		.total_timeout_ms = o->total_timeout, .reuse = o->reuse,
 		.max_body = (size_t)o->max_body,
 	};
-	*why = "tls_ca cannot be read";
-	if ((o->tls_ca != NULL && !conf_file(conf, o->tls_ca, &pool.tls_ca,
-	    &pool.tls_ca_len)) ||
-	    parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
+	if (parse_rights(o->allow, &m->settings.allowed, why) == -1 ||
 	    condition_new(o->only_if, o->skip_if, &m->condition, why) == -1 ||
 	    (m->settings.pool = milter_pool_new(&pool, why)) == NULL) {
 		milter_release(m);
@@ -128,7 +127,15 @@ static void *
 milter_setup(const struct conf *conf, const struct conf_section *section,
     const char **why)
 {
-	return milter_new(conf, section->title, section->values, why);
+	const struct milter_options *o = section->values;
+	const char *ca = NULL;
+	size_t ca_len = 0;
+
+	if (o->tls_ca != NULL && !conf_file(conf, o->tls_ca, &ca, &ca_len)) {
+		*why = "tls_ca cannot be read";
+		return NULL;
+	}
+	return milter_new(section->title, o, ca, ca_len, why);
 }
 
 bool
@@ -154,7 +161,7 @@ milter_new_host(const char *name, const char *endpoint, const char **why)
 		.protocol = MILTER_VERSION, .allow = all, .spare = 2,
 		.reuse = true, .max_body = INT64_C(2) << 30,
 	};
-	struct milter *m = milter_new(NULL, name, &o, why);
+	struct milter *m = milter_new(name, &o, NULL, 0, why);
 
 	/* Our own filters act on nothing but the message that they give back. */
 	if (m != NULL)
