@@ -1,8 +1,8 @@
 /*
  * The relay process, one of them.  Runs as user millgate-relay with the spool
  * as its root directory.  May read the spool, connect to next hops, write its
- * journal and segments of its own (bounces).  It listens on no port; it answers
- * to the console's requests about the queue.
+ * journal and segments of its own (bounces, which the filter hosts sign).  It
+ * listens on no port; it answers to the console's requests about the queue.
  */
 #include "config.h"
 
@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "gateway/event.h"
+#include "gateway/notice.h"
 #include "gateway/proc.h"
 #include "gateway/process.h"
 #include "gateway/queue.h"
@@ -31,6 +32,7 @@ struct relay_process {
 	struct relay *relay;
 	struct queue *queue;
 	struct spool *spool;
+	struct notices *notices;	/* mail of our own */
 	int64_t deadline;		/* of the drain */
 };
 
@@ -56,9 +58,17 @@ relay_prepare(struct process *process, const char **why)
 
 	if (process_open_dns(process, why) != 0)
 		return -1;
+	state.notices = notices_new(&(struct notices_settings){
+	    .conf = process->conf,
+	    .hostname = top->hostname,
+	    .host_directory = top->run_directory,
+	}, why);
+	if (state.notices == NULL)
+		return -1;
 	state.relay = relay_new(&(struct relay_settings){
 	    .conf = process->conf,
 	    .hostname = top->hostname,
+	    .notices = state.notices,
 	    .event = tell_history,
 	}, why);
 	return state.relay == NULL ? -1 : 0;
@@ -103,7 +113,7 @@ open_queue(struct process *process, const char **why)
 	}, why);
 	if (state.spool == NULL)
 		return -1;
-	relay_set_spool(state.relay, state.spool);
+	notices_set_spool(state.notices, state.spool);
 	state.queue = queue_open(&(struct queue_settings){
 	    .directory = directory,
 	    .tails = process->tails,

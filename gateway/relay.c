@@ -510,12 +510,6 @@ relay_new(const struct relay_settings *settings, const char **why)
 }
 
 void
-relay_set_spool(struct relay *relay, struct spool *spool)
-{
-	relay->settings.spool = spool;
-}
-
-void
 relay_start(struct relay *relay, struct queue *queue)
 {
 	relay->queue = queue;

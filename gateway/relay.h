@@ -22,6 +22,7 @@
 
 struct buf;
 struct conf;
+struct notices;
 struct relay;
 
 extern const struct section_kind relay_section;
@@ -36,7 +37,7 @@ typedef void relay_event_f(const char *id, const char *recipient,
 struct relay_settings {
 	const struct conf *conf;	/* sections route and relay */
 	const char *hostname;		/* ours */
-	struct spool *spool;		/* where notifications go */
+	struct notices *notices;	/* by which notifications go */
 	relay_event_f *event;		/* or NULL */
 	void *event_argument;
 };
@@ -46,9 +47,6 @@ struct relay_settings {
  * locks itself in.  NULL: *why.
  */
 struct relay *relay_new(const struct relay_settings *, const char **why);
-
-/* The spool for notifications, if it was opened later. */
-void relay_set_spool(struct relay *, struct spool *);
 
 /* For queue_open(): takes an entry.  relay is the argument. */
 void relay_found(struct queue_entry *, void *relay);

@@ -10,6 +10,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "gateway/dsn.h"
+#include "gateway/notice.h"
 #include "gateway/relay_private.h"
 
 static const char *const result_names[] = {
@@ -143,7 +144,7 @@ notify(const struct report *report, enum relay_result outcome,
 		.now_ms = clock_wall_ms(), .final = report->final,
 	};
 	struct dsn_message *message;
-	const char *why = "there is no spool for it";
+	const char *why;
 	struct log log;
 
 	dsn.give_up_ms = loaded->envelope.arrived_ms +
@@ -153,8 +154,7 @@ notify(const struct report *report, enum relay_result outcome,
 		return 0;
 	message_log(report->message, &log);
 	message = dsn_make(&dsn, report->arena);
-	if (relay->settings.spool == NULL ||
-	    spool_commit(relay->settings.spool, &message->envelope,
+	if (notices_send(relay->settings.notices, &message->envelope,
 	    message->content, message->content_count, &why) == -1) {
 		log_error(&log, "cannot store the sender's notification: %s",
 		    why);

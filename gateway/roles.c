@@ -146,7 +146,7 @@ const struct role roles[] = {
 	},
 	{
 		.name = "host", .user = "millgate-filter",
-		.root = ROOT_EMPTY, .stop_order = 2,
+		.root = ROOT_EMPTY, .stop_order = 3,
 		.promises = SANDBOX_ACCEPT,
 		.instance = host_instance,
 		.may_see = host_may_see,

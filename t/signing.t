@@ -12,8 +12,12 @@ my ($rsa, $rsa_record) = dkim_key('rsa', 2048);
 my ($ed, $ed_record) = dkim_key('ed');
 my $keys = write_file('keys', join '', map { s/" "|"//gr }
     "rsa._domainkey.sender.test $rsa_record\n",
-    "ed._domainkey.sender.test $ed_record\n");
+    "ed._domainkey.sender.test $ed_record\n",
+    "rsa._domainkey.example.test $rsa_record\n",
+    "ed._domainkey.example.test $ed_record\n");
 my $dns = start_dns(test => [], 'sender.test' => [
+    "rsa._domainkey TXT $rsa_record", "ed._domainkey TXT $ed_record" ],
+    'example.test' => [
     "rsa._domainkey TXT $rsa_record", "ed._domainkey TXT $ed_record" ]);
 
 # Where mail goes to: a Millgate that verifies.  It signs for a listener, too,
@@ -52,15 +56,16 @@ memory_limit = 64K
 dns_forwarders = { "127.0.0.1\@9" }
 dns_timeout = 100ms
 route "*" { via = { "smtp:127.0.0.1:$receiver->{port}" } }
+route "gone.test" { via = { "error:5.1.1 gone" } }
 dkim_sign example {
-	domains = { sender.test }  selector = rsa  key = "$rsa"
+	domains = { sender.test, example.test }  selector = rsa  key = "$rsa"
 }
 dkim_sign second {
-	domains = { sender.test }  selector = ed  key = "$ed"
+	domains = { sender.test, example.test }  selector = ed  key = "$ed"
 	oversign = { From, Subject, To }
 }
 dkim_sign simple {
-	domains = { sender.test }  selector = rsa  key = "$rsa"
+	domains = { sender.test, example.test }  selector = rsa  key = "$rsa"
 	canonicalization = simple/simple
 }
 listener smtp {
@@ -187,6 +192,31 @@ for my $case ([ 'another domain', $sender->{port}, $sender, 0,
 
 	is(scalar(grep { /^pass/ } verified($mail)), $want,
 	    "$name: $want signatures");
+}
+
+# Bounces of our own, by the domain of MAILER-DAEMON's address.
+sub bounce {
+	my ($subject) = @_;
+	my $client = new_smtp(port => $sender->{port});
+
+	like($client->deliver(to => 'x@gone.test',
+	    from => 'alice@example.test',
+	    data => message(Subject => $subject)), qr/^250 /, 'taken');
+	$client->close;
+	return wait_for("a bounce of $subject", sub {
+		(grep { /^Subject: Undelivered Mail/m && /^Subject: $subject\r?$/m }
+		    mailbox("$receiver->{dir}/mail"))[0];
+	});
+}
+{
+	my $mail = bounce('to nobody');
+	my @verdicts = verified($mail);
+
+	is(scalar(grep { /^pass .*d=example\.test/ } @verdicts), 3,
+	    'a bounce: signed by each section') or diag(@verdicts);
+	my $results = results($mail);
+	is(scalar(() = $results =~ /dkim=pass/g), 3,
+	    'a bounce: the next Millgate verifies them') or diag($results);
 }
 
 # Hosts that die.

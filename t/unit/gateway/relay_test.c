@@ -22,13 +22,15 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "base/task.h"
+#include "filters/dkim_sign.h"
 #include "gateway/cutthrough.h"
+#include "gateway/notice.h"
 #include "gateway/route.h"
 #include "t/unit/unit.h"
 
 static const struct section_kind top = { .name = "", .size = 1 };
-static const struct section_kind *const kinds[] = { &top, &route_section,
-    &relay_section };
+static const struct section_kind *kinds[] = { &top, &route_section,
+    &relay_section, NULL };
 
 /* --- the next hop --- */
 
@@ -170,6 +172,7 @@ seen(const char *text)
 static struct {
 	char directory[64];
 	struct spool *gateway, *own;
+	struct notices *notices;
 	struct conf *conf;
 	struct relay *relay;
 	struct queue *queue;
@@ -206,11 +209,16 @@ static void
 relay_begin(void)
 {
 	struct relay_settings settings = { .conf = rig.conf,
-	    .hostname = "me.test", .spool = rig.own, .event = count_event };
+	    .hostname = "me.test", .event = count_event };
+	struct notices_settings notices = { .conf = rig.conf,
+	    .hostname = "me.test" };
 	struct queue_settings queue = { .directory = rig.directory,
 	    .compaction = rig.own };
 	const char *why = "";
 
+	settings.notices = rig.notices = notices_new(&notices, &why);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(rig.notices);
+	notices_set_spool(rig.notices, rig.own);
 	rig.relay = relay_new(&settings, &why);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(rig.relay);
 	rig.queue = queue_open(&queue, relay_found, rig.relay, &why);
@@ -225,6 +233,7 @@ relay_end(void)
 {
 	CU_ASSERT_EQUAL(relay_drain(rig.relay, task_deadline(5000)), 0);
 	relay_free(&rig.relay);
+	notices_free(&rig.notices);
 	queue_close(&rig.queue);
 }
 
@@ -245,7 +254,8 @@ rig_begin_tls(const char *options, const char *tls)
 	    "\"error:5.1.1 gone\" } }\nroute \"dir.test\" { via = { "
 	    "\"maildir:%s/maildir\" } }\nrelay { %s }\n", hop.port,
 	    tls, rig.directory, options);
-	rig.conf = conf_load(NULL, text.data, kinds, 3, &errors);
+	kinds[3] = filter_dkim_sign.options;
+	rig.conf = conf_load(NULL, text.data, kinds, 4, &errors);
 	if (rig.conf == NULL)
 		fprintf(stderr, "%s\n", errors.data);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(rig.conf);
