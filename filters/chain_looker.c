@@ -91,7 +91,10 @@ look_at_body(struct chain_run *r)
 			more = false;
 		if (last || !more)
 			break;
-		if (task_cond_wait(&mail->progress, mail->deadline) == -1)
+		/* A piece may have waited: has the message gone on meanwhile? */
+		if (mail->stage < MAIL_STAGE_COMPLETE &&
+		    offset == body_size(mail->body) &&
+		    task_cond_wait(&mail->progress, mail->deadline) == -1)
 			more = false;
 	}
 	free(scratch);

@@ -237,10 +237,15 @@ put_piece(struct milter_session *s, const struct piece *piece)
 	return -1;
 }
 
-/*
- * The body as it arrives, in full packets: *waits says that the next is not
- * there yet.
- */
+/* The next full packet is not there yet. */
+static bool
+is_short(const struct milter_session *s, size_t offset)
+{
+	return s->mail->stage < MAIL_STAGE_COMPLETE &&
+	    body_size(s->mail->body) - offset < MILTER_PAYLOAD_MAX;
+}
+
+/* The body as it arrives: *waits says that there is nothing to send yet. */
 static enum milter_outcome
 send_piece(struct milter_session *s, size_t *offset, char *scratch,
     bool *waits, struct verdict *verdict)
@@ -251,8 +256,7 @@ send_piece(struct milter_session *s, size_t *offset, char *scratch,
 	*waits = false;
 	if (outcome != MILTER_GOES_ON || s->skip_body)
 		return outcome;
-	if (s->mail->stage < MAIL_STAGE_COMPLETE &&
-	    body_size(s->mail->body) - *offset < MILTER_PAYLOAD_MAX) {
+	if (is_short(s, *offset)) {
 		*waits = true;
 		return MILTER_GOES_ON;
 	}
@@ -279,8 +283,9 @@ send_body_pieces(struct milter_session *s, char *scratch,
 		outcome = send_piece(s, &offset, scratch, &waits, verdict);
 		if (!waits)
 			continue;
+		/* Sending may take time, in which the message goes on. */
 		if (milter_wire_flush(s, limit_of(s)) == -1 ||
-		    !await_more(s))
+		    (is_short(s, offset) && !await_more(s)))
 			return MILTER_FAILED;
 	} while (outcome == MILTER_GOES_ON && !s->skip_body &&
 	    (waits || offset > before));

@@ -377,6 +377,41 @@ run_silence(void *argument)
 	world_release(&w);
 }
 
+static struct verdict
+takes_its_time(struct filter_run *run, const char *bytes, size_t len)
+{
+	(void)bytes, (void)len;
+	task_sleep(2);
+	finding_add(run, "body", "pass", NULL);
+	return VERDICT_CONTINUE;
+}
+
+/* The message is complete before the looker has done with a piece of it. */
+static void
+run_slow_piece(void *argument)
+{
+	static const struct filter slow = {
+		.name = "slow", .traits = FILTER_LOOKS, .body = takes_its_time,
+		.eom = on_eom,
+	};
+	static const struct fake fakes[FAKES_MAX] = { { .digit = '7',
+		.finding = "end" } };
+	struct world w;
+
+	(void)argument;
+	world_init(&w, fakes);
+	w.entries[0].filter = &slow;
+	chain_free(&w.chain);
+	w.chain = chain_new(&w.plan, &w.session);
+	begin_mail(&w);
+	envelope_add_recipient(&w.mail->envelope, w.mail->arena, "b@c");
+	w.mail->deadline = task_deadline(5000);
+	CU_ASSERT_EQUAL(end_mail(&w).action, ACTION_CONTINUE);
+	CU_ASSERT_PTR_NOT_NULL(finding_find(w.mail, "body", NULL));
+	CU_ASSERT_PTR_NOT_NULL(finding_find(w.mail, "end", NULL));
+	world_release(&w);
+}
+
 static void
 in_a_task(task_f *f)
 {
@@ -404,7 +439,14 @@ silence_of_lookers(void)
 	in_a_task(run_silence);
 }
 
+static void
+slow_pieces(void)
+{
+	in_a_task(run_slow_piece);
+}
+
 SUITE(chain,
     { "events and verdicts", events_and_verdicts },
     { "deadline of lookers", deadline_of_lookers },
-    { "silence of lookers", silence_of_lookers })
+    { "silence of lookers", silence_of_lookers },
+    { "a looker slower than the message", slow_pieces })
