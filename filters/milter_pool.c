@@ -257,10 +257,31 @@ endpoint_worked(struct milter_endpoint *ep)
 	ep->open_until = ep->probed_until = 0;
 }
 
+/*
+ * Whether a message blames the end point for the first time; those beyond the
+ * mask's bits share the last one.
+ */
+static bool
+is_first_blame(const struct milter_pool *pool,
+    const struct milter_endpoint *ep, uint32_t *blamed)
+{
+	size_t index = (size_t)(ep - pool->endpoints);
+	uint32_t bit = UINT32_C(1) << (index < 31 ? index : 31);
+	bool first = (*blamed & bit) == 0;
+
+	*blamed |= bit;
+	return first;
+}
+
+/* A half open breaker opens again, whoever made the attempt. */
 static void
-endpoint_failed(struct milter_pool *pool, struct milter_endpoint *ep)
+endpoint_failed(struct milter_pool *pool, struct milter_endpoint *ep,
+    uint32_t *blamed)
 {
 	ep->probed_until = 0;
+	if (!is_first_blame(pool, ep, blamed) &&
+	    ep->failures < BREAKER_FAILURES)
+		return;
 	if (++ep->failures < BREAKER_FAILURES)
 		return;
 	ep->backoff_ms = ep->backoff_ms == 0 ? BACKOFF_FIRST_MS :
@@ -287,9 +308,10 @@ milter_pool_ended(struct milter_connection *c)
 }
 
 void
-milter_pool_failed(struct milter_pool *pool, struct milter_connection *c)
+milter_pool_failed(struct milter_pool *pool, struct milter_connection *c,
+    uint32_t *blamed)
 {
-	endpoint_failed(pool, c->endpoint);
+	endpoint_failed(pool, c->endpoint, blamed);
 }
 
 /*
@@ -409,7 +431,8 @@ connect_to(struct milter_pool *pool, struct milter_endpoint *ep,
 
 /* In the order of the configuration, those left out that failed. */
 static struct milter_connection *
-connect_any(struct milter_pool *pool, struct milter_error *error)
+connect_any(struct milter_pool *pool, uint32_t *blamed,
+    struct milter_error *error)
 {
 	struct milter_connection *c;
 
@@ -431,7 +454,7 @@ connect_any(struct milter_pool *pool, struct milter_error *error)
 		}
 		log_warn(NULL, "filter=%s endpoint=%s stage=connect: %s",
 		    pool->settings.name, ep->text, error->text);
-		endpoint_failed(pool, ep);
+		endpoint_failed(pool, ep, blamed);
 	}
 	return NULL;
 }
@@ -502,7 +525,8 @@ warm(void *argument)
 }
 
 struct milter_connection *
-milter_pool_take(struct milter_pool *pool, struct milter_error *error)
+milter_pool_take(struct milter_pool *pool, uint32_t *blamed,
+    struct milter_error *error)
 {
 	struct milter_connection *c;
 	size_t unread;
@@ -521,7 +545,7 @@ milter_pool_take(struct milter_pool *pool, struct milter_error *error)
 			return c;
 		connection_free(&c);
 	}
-	return connect_any(pool, error);
+	return connect_any(pool, blamed, error);
 }
 
 void

@@ -55,9 +55,13 @@ struct milter_pool *milter_pool_new(const struct milter_pool_settings *,
     const char **why);
 void milter_pool_free(struct milter_pool **);
 
-/* A negotiated connection that has seen no client; NULL: *error. */
+/*
+ * A negotiated connection that has seen no client; NULL: *error.  *blamed has
+ * the end points whose breakers have heard of a failure on account of one
+ * message: each counts it once, however often it is asked about the message.
+ */
 struct milter_connection *milter_pool_take(struct milter_pool *,
-    struct milter_error *);
+    uint32_t *blamed, struct milter_error *);
 
 /* Closes it, with QUIT if polite. */
 void milter_pool_drop(struct milter_pool *, struct milter_connection **,
@@ -69,7 +73,8 @@ void milter_pool_give(struct milter_pool *, struct milter_connection **);
 /* The breaker of the connection's end point hears how it went. */
 void milter_pool_worked(struct milter_connection *);
 void milter_pool_ended(struct milter_connection *);	/* neither nor */
-void milter_pool_failed(struct milter_pool *, struct milter_connection *);
+void milter_pool_failed(struct milter_pool *, struct milter_connection *,
+    uint32_t *blamed);
 
 /* The last answer to a negotiation; false before the first. */
 bool milter_pool_protocol(const struct milter_pool *, uint32_t *protocol,

@@ -85,6 +85,10 @@ enum milter_outcome
 milter_session_mail(struct milter_session *s, struct mail *mail,
     struct verdict *verdict)
 {
+	/* What failed before the first message failed for that one. */
+	if (s->had_mail)
+		s->blamed = 0;
+	s->had_mail = true;
 	s->mail = mail;
 	s->rcpt_count = s->knows_rcpts = 0;
 	s->knows_mail = s->knows_data = s->sent_eob = false;

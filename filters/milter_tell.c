@@ -197,7 +197,7 @@ milter_catch_up(struct milter_session *s, enum milter_point point,
 
 	s->stage = rows[point].stage;
 	if (s->c == NULL && (s->c = milter_pool_take(s->settings->pool,
-	    &s->error)) == NULL)
+	    &s->blamed, &s->error)) == NULL)
 		return MILTER_FAILED;
 	if (!s->knows_client)
 		outcome = tell_client(s, verdict);
@@ -221,7 +221,7 @@ milter_give_up(struct milter_session *s, bool count)
 	if (s->c == NULL)
 		return;
 	if (count && !s->error.cancelled)
-		milter_pool_failed(s->settings->pool, s->c);
+		milter_pool_failed(s->settings->pool, s->c, &s->blamed);
 	else
 		milter_pool_ended(s->c);
 	milter_drop(s, false);

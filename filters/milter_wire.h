@@ -22,6 +22,8 @@ struct milter_session {
 	struct milter_edits *edits;	/* to be made, or NULL */
 	int64_t limit;			/* of the content, in all */
 	struct milter_connection *c;	/* NULL: none now */
+	uint32_t blamed;		/* end points, for this message */
+	bool had_mail;
 
 	/* What SMTP told. */
 	struct milter_rcpt *rcpts;

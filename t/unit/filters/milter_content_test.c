@@ -310,6 +310,53 @@ breaker(void)
 	world_task(run_breaker, NULL);
 }
 
+/*
+ * What the breaker counts: a message once, though it is asked for at connect,
+ * helo and mail.  So many of 100 attempts were made.
+ */
+static const struct {
+	const char *name, *options, *events;
+	struct peer_script script;
+	int attempts;
+	unsigned connections;
+} blames[] = {
+	{ "one message doesn't open it", "", "CHMXM", { 0 }, 4, 0 },
+	{ "three do", "", "CHMXMXMXM", { 0 }, 5, 0 },
+	{ "each end point counts for itself",
+	    "endpoint = { \"unix:/1\", \"unix:/2\" }", "CHMXMXMXM", { 0 }, 10,
+	    0 },
+	{ "failures after negotiation", "", "CHMXMXMXM", { .replies = {
+	    { 'C', 0, 'Z', "", 0, 0 } } }, 0, 5 },
+};
+
+static void
+run_blames(void *argument)
+{
+	(void)argument;
+	for (size_t i = 0; i < OPTION_COUNT(blames); i++) {
+		bool refusing = blames[i].attempts > 0;
+		struct world w;
+
+		peer_begin(&blames[i].script);
+		peer_log.refuse = refusing ? 100 : 0;
+		world_init(&w, blames[i].options, NULL);
+		world_play_all(&w, blames[i].events);
+		CASE_ASSERT(blames[i].name, !refusing ||
+		    100 - peer_log.refuse == blames[i].attempts);
+		CASE_ASSERT(blames[i].name, peer_log.connections ==
+		    blames[i].connections);
+		world_release(&w);
+		peer_end();
+		task_sleep(1);
+	}
+}
+
+static void
+breaker_counts_messages(void)
+{
+	world_task(run_blames, NULL);
+}
+
 /* P68: connections kept ready, one of which the milter has closed. */
 static void
 run_spare(void *argument)
@@ -537,6 +584,7 @@ SUITE(milter_content,
     { "envelope", envelope },
     { "timers", timers },
     { "fail-over and breaker", breaker },
+    { "the breaker counts messages", breaker_counts_messages },
     { "spare connections", spare },
     { "a broken pipe", broken_pipe },
     { "many sessions", parallel },
