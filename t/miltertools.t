@@ -121,6 +121,7 @@ milter good {
 	endpoint = { "tls:127.0.0.1:$port{tls}" }
 	tls_ca = "$ca{tls}"
 	tls_name = milter.example.test
+	trace = 1M
 }
 milter bad {
 	endpoint = { "tls:127.0.0.1:$port{tls}" }
@@ -279,6 +280,12 @@ subtest 'recorded, shown, exported, replayed' => sub {
 	    'replay: what it said, what it says');
 	is((ctl('replay', $file, "127.0.0.1:$port{down}"))[0], 69,
 	    'replay to nobody');
+	($file) = glob "$gate->{dir}/spool/trace/good.g*";
+	like(read_file($file), qr/DKIM-Signature/,
+	    'through TLS, it is recorded what was said');
+	($status, $text) = ctl('replay', $file, $opendkim->{endpoint});
+	is($status, 0, 'replay: signed anew, at another time, is the same') or
+	    diag $text;
 	is((ctl('trace', "$gate->{conf}"))[0], 65, 'no recording');
 	is((ctl('trace', '/nonexistent'))[0], 66, 'no file');
 };
