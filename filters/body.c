@@ -34,6 +34,7 @@ struct body {
 	int fd;
 	int error;		/* errno of a failed append, or 0 */
 	char *directory;
+	unsigned others;	/* owners but the first */
 };
 
 static size_t
@@ -85,6 +86,10 @@ body_free(struct body **bodyp)
 	*bodyp = NULL;
 	if (body == NULL)
 		return;
+	if (body->others > 0) {
+		body->others--;
+		return;
+	}
 	for (size_t i = 0; i < body->chunk_count; i++)
 		free(body->chunks[i]);
 	free(body->chunks);
@@ -93,6 +98,13 @@ body_free(struct body **bodyp)
 	if (body->fd != -1)
 		close(body->fd);
 	free(body);
+}
+
+struct body *
+body_share(struct body *body)
+{
+	body->others++;
+	return body;
 }
 
 struct body *

@@ -76,6 +76,11 @@ struct body;
 struct body *body_new(size_t memory_limit, const char *temporary_directory);
 void body_free(struct body **);
 
+/*
+ * Another owner of a body that is complete: both free it, and neither appends.
+ */
+struct body *body_share(struct body *);
+
 /* An empty body with the limits of that one, to take its place. */
 struct body *body_renew(const struct body *);
 

@@ -182,7 +182,24 @@ messages_are_whole(void)
 	mail_free(&mail);
 }
 
+/* In memory and in a file, whichever owner goes first. */
+static void
+bodies_have_two_owners(void)
+{
+	struct body *body = body_new(1000, "/tmp"), *other;
+
+	CU_ASSERT_EQUAL(append(body, 5000), 0);
+	other = body_share(body);
+	body_free(&body);
+	CU_ASSERT_EQUAL(read_on(other, 0), 5000);
+	body = body_share(other);
+	body_free(&body);
+	CU_ASSERT_EQUAL(read_on(other, 0), 5000);
+	body_free(&other);
+}
+
 SUITE(mail,
+    { "bodies have two owners", bodies_have_two_owners },
     { "bodies keep their bytes", bodies_keep_their_bytes },
     { "a reader follows", a_reader_follows },
     { "a missing directory is an error", a_missing_directory_is_an_error },
