@@ -591,6 +591,7 @@ chain_eom(struct chain *chain)
 		v = (struct verdict){ .action = ACTION_DISCARD,
 		    .reason = "no-recipients" };
 	}
+	chain_tell_end(chain, &v);
 	end_message(chain);
 	return v;
 }

@@ -96,3 +96,13 @@ chain_consult(struct chain *chain, size_t from, size_t to)
 	task_cond_broadcast(&chain->mail->progress);
 	chain_ask(chain, from, to, chain->mail->deadline);
 }
+
+void
+chain_tell_end(struct chain *chain, const struct verdict *verdict)
+{
+	struct chain_run *r = chain->runs;
+
+	for (size_t i = 0; i < chain->plan->count; i++, r++)
+		if (r->began && r->entry->filter->ended != NULL)
+			r->entry->filter->ended(&r->run, verdict);
+}

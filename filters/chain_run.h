@@ -86,6 +86,9 @@ void chain_consult_header(struct chain *);
 /* Consults the filters [from, to); the answers are in verdict. */
 void chain_consult(struct chain *, size_t from, size_t to);
 
+/* What came of the message, for those that want to know. */
+void chain_tell_end(struct chain *, const struct verdict *);
+
 /* Starts the task of a looker; ends it, at the latest at the deadline. */
 void chain_looker_start(struct chain_run *);
 void chain_looker_finish(struct chain_run *, int64_t deadline);

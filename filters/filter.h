@@ -107,7 +107,7 @@ struct filter {
 	    const char **why);
 	void (*release)(void *instance);
 
-	/* Events; NULL: not wanted.  close and abort must not wait. */
+	/* Events; NULL: not wanted.  close, abort, ended must not wait. */
 	struct verdict (*connect)(struct filter_run *);
 	struct verdict (*helo)(struct filter_run *);
 	struct verdict (*mail)(struct filter_run *);
@@ -138,6 +138,8 @@ struct filter {
 	void (*apply)(struct filter_run *);
 	/* The message ended otherwise, by this filter's own verdict or not. */
 	void (*abort)(struct filter_run *);
+	/* All filters are through with a complete message: what came of it. */
+	void (*ended)(struct filter_run *, const struct verdict *);
 	void (*close)(struct filter_run *);	/* session ended */
 };
 
