@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "filters/chain_run.h"
 #include "filters/milter.h"
+#include "filters/milter_shadow.h"
 
 /* One per configured filter that is in use. */
 struct chain_shared {
@@ -105,6 +106,9 @@ set_up(const struct conf *conf, const char *host_directory, const char *name,
 		*filter = &filter_milter;
 		return milter_new_host(name, path, why);
 	}
+	if (*filter == &filter_milter && section != NULL &&
+	    ((const struct milter_options *)section->values)->shadow)
+		*filter = &filter_milter_shadow;
 	instance = (*filter)->setup(conf, section, why);
 	return instance;
 }
@@ -212,8 +216,9 @@ arrange(struct chain_plan *plan, const char **why)
 
 		end = chain_group_end(plan, i);
 		for (size_t j = i; j < end; j++) {
+			/* A milter in the shadow only notes what came. */
 			plan->entries[j].streams = unchanged &&
-			    plan->entries[j].filter->consult != NULL;
+			    plan->entries[j].filter == &filter_milter;
 			kept &= keeps(&plan->entries[j]);
 		}
 		unchanged &= kept;

@@ -147,6 +147,12 @@ milter_keeps(const void *instance)
 	    MILTER_MAY_CHGHDRS | MILTER_MAY_CHGBODY)) == 0;
 }
 
+const struct milter_session_settings *
+milter_settings(const void *instance)
+{
+	return &((const struct milter *)instance)->settings;
+}
+
 void *
 milter_new_host(const char *name, const char *endpoint, const char **why)
 {

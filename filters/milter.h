@@ -61,6 +61,11 @@
 	    "Milters of one group that stand side by side in a "	\
 	    "listener's filters work at the same time, on the message as "	\
 	    "it is before them; who comes first counts first.")		\
+	ROW(o, shadow, flag, "no", NULL, NULL,				\
+	    "Only try the milter out: it is asked about each message "	\
+	    "when the others are through with it, and what it would "	\
+	    "have done is logged, counted and shown by millgatectl "	\
+	    "explain.  Nothing waits for it.")				\
 	ROW(o, trace, size, "0", "0", "1G",				\
 	    "How much of the latest conversations with it each "	\
 	    "gateway records, below trace in the spool directory; "	\
@@ -76,10 +81,15 @@ struct milter_options { MILTER_OPTIONS(OPTION_FIELD, milter_options) };
 enum default_action { DEFAULT_TEMPFAIL, DEFAULT_ACCEPT, DEFAULT_REJECT,
 	DEFAULT_QUARANTINE, DEFAULT_DISCARD };
 
+struct milter_session_settings;
+
 extern const struct filter filter_milter;
 
 /* Header and body are not its to change. */
 bool milter_keeps(const void *instance);
+
+/* How the instance speaks with the milter. */
+const struct milter_session_settings *milter_settings(const void *instance);
 
 /* An instance for a filter in one of our own hosts, by its socket. */
 void *milter_new_host(const char *name, const char *endpoint,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/log.h"
 #include "filters/mail.h"
 #include "filters/milter_envelope.h"
@@ -360,6 +361,46 @@ change_field(struct milter_edits *edits, uint32_t nth, const char *name,
 /* --- making them --- */
 
 static void
+trace_edit(const struct milter_edits *edits, const char *how,
+    const struct edit *edit)
+{
+	trace_add(edits->mail->trace, edits->rules->filter, "%s%c %u %.200s%s"
+	    "%.200s", how, edit->code, edit->index, edit->first,
+	    edit->second != NULL ? ": " : "",
+	    edit->second != NULL ? edit->second : "");
+}
+
+static void
+show_kind(const struct milter_edits *edits, size_t row, struct buf *text)
+{
+	size_t count = rights[row].code == MILTER_REPLBODY &&
+	    edits->body != NULL;
+
+	for (const struct edit *e = edits->first; e != NULL; e = e->next)
+		count += e->code == rights[row].code;
+	if (count > 0)
+		buf_printf(text, "%s%s: %zu", text->len > 0 ? ", " : "",
+		    rights[row].name, count);
+}
+
+bool
+milter_edits_show(const struct milter_edits *edits, struct buf *text)
+{
+	bool quarantines = false;
+
+	for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++)
+		show_kind(edits, i, text);
+	if (edits->body != NULL)
+		trace_add(edits->mail->trace, edits->rules->filter, "would "
+		    "replace the body by %zu bytes", body_size(edits->body));
+	for (const struct edit *e = edits->first; e != NULL; e = e->next) {
+		quarantines |= e->code == MILTER_QUARANTINE;
+		trace_edit(edits, "would: ", e);
+	}
+	return quarantines;
+}
+
+static void
 apply(struct milter_edits *edits, const struct edit *edit)
 {
 	switch (edit->code) {
@@ -377,10 +418,7 @@ apply(struct milter_edits *edits, const struct edit *edit)
 		    edit->code, edit->first, edit->second);
 		break;
 	}
-	trace_add(edits->mail->trace, edits->rules->filter, "%c %u %.200s%s"
-	    "%.200s", edit->code, edit->index, edit->first,
-	    edit->second != NULL ? ": " : "",
-	    edit->second != NULL ? edit->second : "");
+	trace_edit(edits, "", edit);
 }
 
 void

@@ -7,6 +7,7 @@
 
 #include "filters/milter_codec.h"
 
+struct buf;
 struct mail;
 struct milter_edits;
 struct view;
@@ -32,6 +33,12 @@ int milter_edits_end(struct milter_edits *, const char **why);
 
 /* A new body has begun to arrive. */
 bool milter_edits_replace_body(const struct milter_edits *);
+
+/*
+ * Shows the edits without making them: as lines of the mail's trace, their
+ * number by kind appended to text.  True: one of them is quarantine.
+ */
+bool milter_edits_show(const struct milter_edits *, struct buf *text);
 
 /*
  * Makes the edits, in their order.  Fields are numbered as in the view that the

@@ -235,6 +235,12 @@ milter_session_apply(struct milter_session *s)
 	s->mail = NULL;
 }
 
+bool
+milter_session_show_edits(struct milter_session *s, struct buf *text)
+{
+	return s->edits != NULL && milter_edits_show(s->edits, text);
+}
+
 /*
  * ABORT is only for a message that has begun and has no end yet.  Where replies
  * are owed still, nobody waits for them: the connection goes.

@@ -55,6 +55,12 @@ enum milter_outcome milter_session_consult(struct milter_session *,
     const struct filter_run *, struct verdict *, bool *half_done);
 void milter_session_apply(struct milter_session *);
 
+/*
+ * In place of apply: the edits as lines of the mail's trace, their number by
+ * kind appended to text.  True: one of them is quarantine.
+ */
+bool milter_session_show_edits(struct milter_session *, struct buf *text);
+
 /* The message ended otherwise; doesn't wait. */
 void milter_session_abort(struct milter_session *);
 

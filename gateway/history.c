@@ -496,7 +496,8 @@ add_event(struct history *history, struct history_place *place,
     const struct event *event)
 {
 	sqlite3_stmt *statement = history_statement(history, ST_ADD_EVENT);
-	bool arrival = !is_delivery(event) && !place->arrived;
+	bool arrival = !is_delivery(event) && !place->arrived &&
+	    strcmp(event->kind, "shadow") != 0;
 
 	if (statement == NULL)
 		return;

@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/milter_shadow.h"
 #include "filters/milter_trace.h"
 #include "filters/trace.h"
 #include "gateway/answer_through.h"
@@ -116,6 +117,16 @@ tell_history(const char *id, const struct mail *mail, const char *refused,
 	event_send(&event);
 }
 
+/* What a milter in the shadow said of it goes there, too. */
+static void
+tell_shadow(const char *id, const char *outcome, const char *text)
+{
+	event_send(&(const struct event){
+	    .time_ms = clock_wall_ms(), .id = id, .kind = "shadow",
+	    .client = "", .sender = "", .recipients = "",
+	    .outcome = outcome, .text = text });
+}
+
 static int
 listen_all(struct process *process, const char **why)
 {
@@ -145,6 +156,7 @@ gateway_start(struct process *process, const char **why)
 	smtp_server_set_spool(gateway.server, gateway.spool);
 	smtp_server_set_temporary(gateway.server, incoming);
 	smtp_server_set_trace(gateway.server, tell_history, NULL);
+	milter_shadow_set_tell(tell_shadow);
 	smtp_server_set_cut_through(gateway.server, answer_through,
 	    gateway.cutthrough);
 	return listen_all(process, why);
