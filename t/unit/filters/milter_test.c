@@ -416,6 +416,12 @@ static const struct edit_case edit_cases[] = {
 	    E('q', "q\0"), E('-', "<b@example.net>\0"), E('c', "") }, false,
 	    "allow = { \"add_header\" }", HEADER_SAME "X: x\r\n",
 	    "hello\r\n", "b@example.net", NULL, NULL },
+	{ "nor any other", { E('+', "<c@x.net>\0"),
+	    E('2', "<d@x.net>\0NOTIFY=NEVER\0"), E('e', "<>\0"),
+	    E('m', "\0\0\0\1Subject\0x\0"), E('i', "\0\0\0\0A\0a\0"),
+	    E('h', "X\0x\0"), E('q', "why\0"), E('c', "") }, false,
+	    "allow = { \"quarantine\" }", HEADER_SAME, "hello\r\n",
+	    "b@example.net", "a@example.org", "why" },
 };
 
 static void
