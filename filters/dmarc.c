@@ -390,25 +390,6 @@ check_malformed(struct filter_run *run, const struct dmarc_lookup *lookup,
 	return enforce(run, &strictest, strictest.action);
 }
 
-static void
-read_from(const struct mail *mail, struct from *from)
-{
-	const struct header *header;
-
-	*from = (struct from){ 0 };
-	for (header = mail->headers.first; header != NULL;
-	    header = header->next) {
-		const char *end = header->raw + header->len, *colon;
-
-		if (header->hidden || !header_is(header, "From"))
-			continue;
-		colon = memchr(header->raw, ':', header->len);
-		if (colon != NULL)
-			from_add(from, mail->arena, colon + 1,
-			    (size_t)(end - colon - 1));
-	}
-}
-
 static struct verdict
 dmarc_eom(struct filter_run *run)
 {
@@ -418,14 +399,14 @@ dmarc_eom(struct filter_run *run)
 	struct dmarc_lookup lookup = { .arena = mail->arena,
 		.suffixes = instance->suffixes,
 		.deadline = task_deadline(instance->options->timeout) };
-	struct from from;
+	struct from from = { 0 };
 
 	if ((session->trusted || session->user != NULL) &&
 	    !instance->options->check_trusted)
 		return VERDICT_CONTINUE;
 	if (mail->deadline != 0 && mail->deadline < lookup.deadline)
 		lookup.deadline = mail->deadline;
-	read_from(mail, &from);
+	from_add_all(&from, mail->arena, &mail->headers);
 	if (from_domain(&from) == NULL)
 		return check_malformed(run, &lookup, &from);
 	return check_author(run, &lookup, from_domain(&from));

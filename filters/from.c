@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "filters/domain.h"
+#include "filters/mail.h"
 
 #define DEPTH_MAX	16		/* of comments in comments */
 
@@ -12,6 +14,7 @@ struct parser {
 	struct from *from;
 	struct arena *arena;
 	const char *at, *end;
+	const char *domain;		/* the last one read */
 };
 
 static void
@@ -21,10 +24,12 @@ malformed(struct parser *p, const char *why)
 		p->from->why = why;
 }
 
+/* Against the grammar, not only against DMARC's wishes. */
 static bool
 fail(struct parser *p, const char *why)
 {
 	malformed(p, why);
+	p->from->broken = true;
 	return false;
 }
 
@@ -196,13 +201,80 @@ read_domain(struct parser *p)
 	if (domain == NULL)
 		return fail(p, "bad domain");
 	add_domain(p->from, domain);
+	p->domain = domain;
 	return true;
+}
+
+static bool
+is_dot_atom(const char *text, size_t len)
+{
+	bool dot = true;
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '.' ? dot : !is_atext((unsigned char)text[i]))
+			return false;
+		dot = text[i] == '.';
+	}
+	return !dot;
+}
+
+/* What these words of a local part mean: "\"a\" . b" is "a.b". */
+static void
+put_meaning(struct parser *words, struct buf *to)
+{
+	while (skip_cfws(words) && words->at < words->end) {
+		if (*words->at != '"') {
+			buf_putc(to, *words->at++);
+			continue;
+		}
+		for (words->at++; *words->at != '"'; words->at++) {
+			if (*words->at == '\\')
+				words->at++;
+			if (*words->at != '\r' && *words->at != '\n')
+				buf_putc(to, *words->at);
+		}
+		words->at++;
+	}
+}
+
+/*
+ * Adds the address whose local part, found good, stands from start to end and
+ * whose domain was read last.
+ */
+static void
+add_address(struct parser *p, const char *start, const char *end)
+{
+	struct parser words = { .from = p->from, .at = start, .end = end };
+	struct buf local = BUF_INIT, address = BUF_INIT;
+
+	if (p->from->address_count == FROM_ADDRESSES_MAX) {
+		p->from->broken = true;
+		return;
+	}
+	put_meaning(&words, &local);
+	if (local.len > 0 && is_dot_atom(local.data, local.len))
+		buf_append(&address, local.data, local.len);
+	else {
+		buf_putc(&address, '"');
+		for (size_t i = 0; i < local.len; i++) {
+			if (local.data[i] == '"' || local.data[i] == '\\')
+				buf_putc(&address, '\\');
+			buf_putc(&address, local.data[i]);
+		}
+		buf_putc(&address, '"');
+	}
+	buf_printf(&address, "@%s", p->domain);
+	p->from->addresses[p->from->address_count++] =
+	    arena_strndup(p->arena, address.data, address.len);
+	buf_release(&local);
+	buf_release(&address);
 }
 
 /* at stands behind "<".  Routes (RFC 5322, 4.4) are too odd to be honest. */
 static bool
 read_angle(struct parser *p)
 {
+	const char *start = p->at, *end;
 	struct words words;
 
 	if (!read_words(p, &words))
@@ -211,9 +283,10 @@ read_angle(struct parser *p)
 		return fail(p, "bad address in <>");
 	if (peek(p) != '@')
 		return fail(p, "no domain in <>");
-	p->at++;
+	end = p->at++;
 	if (!read_domain(p))
 		return false;
+	add_address(p, start, end);
 	if (peek(p) != '>')
 		return fail(p, "text behind the address in <>");
 	p->at++;
@@ -224,6 +297,7 @@ read_angle(struct parser *p)
 static bool
 read_member(struct parser *p, bool *in_group)
 {
+	const char *start = p->at, *end;
 	struct words words;
 
 	if (!read_words(p, &words))
@@ -232,10 +306,11 @@ read_member(struct parser *p, bool *in_group)
 	case '@':
 		if (words.count == 0 || !words.is_local)
 			return fail(p, "bad local part");
-		p->at++;
+		end = p->at++;
 		/* Many put the address in front of the address, too. */
 		if (!read_domain(p))
 			return false;
+		add_address(p, start, end);
 		if (peek(p) != '<')
 			return true;
 		p->at++;
@@ -321,13 +396,14 @@ has_control(const char *bytes, size_t len)
 void
 from_add(struct from *from, struct arena *arena, const char *bytes, size_t len)
 {
-	struct parser p = { from, arena, bytes, bytes + len };
+	struct parser p = { .from = from, .arena = arena, .at = bytes,
+	    .end = bytes + len };
 	bool good;
 
 	if (++from->fields > 1)
-		malformed(&p, "several From fields");
+		(void)fail(&p, "several From fields");
 	if (len > FROM_LENGTH_MAX) {
-		malformed(&p, "From too long");
+		(void)fail(&p, "From too long");
 		from->too_many = true;
 		return;
 	}
@@ -340,6 +416,33 @@ from_add(struct from *from, struct arena *arena, const char *bytes, size_t len)
 		malformed(&p, "no address in From");
 	else if (from->count > 1)
 		malformed(&p, "several domains in From");
+}
+
+void
+from_add_all(struct from *from, struct arena *arena,
+    const struct headers *headers)
+{
+	for (const struct header *header = headers->first; header != NULL;
+	    header = header->next) {
+		const char *end = header->raw + header->len, *colon;
+
+		if (header->hidden || !header_is(header, "From"))
+			continue;
+		colon = memchr(header->raw, ':', header->len);
+		if (colon != NULL)
+			from_add(from, arena, colon + 1,
+			    (size_t)(end - colon - 1));
+	}
+}
+
+const char *
+from_normalize_address(struct arena *arena, const char *address)
+{
+	struct from from = { 0 };
+
+	from_add(&from, arena, address, strlen(address));
+	return !from.broken && from.address_count == 1 ? from.addresses[0] :
+	    NULL;
 }
 
 const char *

@@ -43,6 +43,9 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	    "Offer AUTH also in clear text, where passwords can be read.") \
 	ROW(o, require_auth, flag, "no", NULL, NULL,			\
 	    "No mail but from authenticated users.")			\
+	ROW(o, sender_login, table, NULL, NULL, NULL,			\
+	    "Addresses or \"@domain\", and the logins that own each: users " \
+	    "send only as what they own, in MAIL and From.")		\
 	ROW(o, max_auth_failures, number, "3", "1", "100",		\
 	    "Failed authentications, which are answered late; then the "	\
 	    "session ends.")						\

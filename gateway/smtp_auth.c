@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/table.h"
 #include "gateway/sasl.h"
 #include "gateway/smtp_session.h"
 
@@ -53,14 +54,29 @@ smtp_auth_release(struct smtp_listener *listener)
 		sasl_free(&listener->sasl);
 }
 
+/* A key whose value was not understood as one. */
+static void
+find_unowned(const char *key, const char *value, void *argument)
+{
+	const char **unowned = argument;
+
+	if (*unowned == NULL && *value == '\0')
+		*unowned = key;
+}
+
 void
 listener_check_auth(const struct conf *conf, const struct conf_section *section,
     bool has_tls, struct buf *errors)
 {
 	const struct listener_options *o = section->values;
-	const char *why = NULL;
+	const char *why = NULL, *unowned = NULL;
 	struct sasl *sasl;
 
+	if (o->sender_login != NULL)
+		table_each(o->sender_login, find_unowned, &unowned);
+	if (unowned != NULL)
+		conf_error(errors, conf, section, "sender_login",
+		    "\"%s\" has no logins behind it", unowned);
 	if (o->auth == NULL) {
 		if (o->require_auth)
 			conf_error(errors, conf, section, "require_auth",

@@ -159,7 +159,7 @@ smtp_do_mail(struct smtp_session *s, struct smtp_span argument)
 {
 	struct verdict verdict;
 
-	if (!mail_command(s, argument))
+	if (!mail_command(s, argument) || smtp_sender_refused(s))
 		return;
 	s->messages++;
 	verdict = chain_mail(s->chain, s->transaction->mail);

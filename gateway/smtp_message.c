@@ -107,6 +107,8 @@ header_complete(struct smtp_session *s, size_t header_len)
 	if (received_count(&mail->headers) >
 	    (size_t)s->listener->options->max_received)
 		t->refusal = mail_loop;
+	if (t->refusal.code == 0)
+		smtp_check_author(s);
 	if (t->refusal.code != 0)
 		return;
 	if (s->trusted == ANSWER_YES || s->peer.user != NULL)

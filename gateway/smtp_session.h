@@ -1,7 +1,8 @@
 /*
  * An SMTP session's insides, shared by the files that serve it: smtp_session.c
  * (commands), smtp_mail.c (MAIL, RCPT), smtp_message.c (DATA, BDAT, the end of
- * a message), smtp_auth.c (AUTH), smtp_reply.c (replies), listener.c (who starts it).
+ * a message), smtp_auth.c (AUTH), smtp_sender.c (who may send as whom),
+ * smtp_reply.c (replies), listener.c (who starts it).
  */
 #ifndef GATEWAY_SMTP_SESSION_H
 #define GATEWAY_SMTP_SESSION_H
@@ -197,6 +198,14 @@ bool smtp_verdict_refuses(const struct verdict *);
  */
 void smtp_refuse_verdict(struct smtp_session *, const char *stage,
     const char *subject, const struct verdict *);
+
+/*
+ * smtp_sender.c: by the listener's sender_login.  Of the sender, at MAIL: true,
+ * it was refused and the transaction has ended.  Of the author, when the header
+ * is complete: sets the transaction's refusal.
+ */
+bool smtp_sender_refused(struct smtp_session *);
+void smtp_check_author(struct smtp_session *);
 
 /* smtp_mail.c */
 void smtp_do_mail(struct smtp_session *, struct smtp_span);

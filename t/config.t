@@ -45,6 +45,12 @@ my @bad = (
 	    "route x.test { via = { mx } }\n", qr/check\.conf:\d+: .*x\.test/ ],
 	[ 'bad route', "route x.test { via = { \"pigeon:post\" } }\n",
 	    qr/check\.conf:\d+: .*pigeon/ ],
+	[ 'AUTH that nobody answers', "listener other { address = { " .
+	    "\"127.0.0.1:1\" }\nrequire_auth = yes }\n",
+	    qr/check\.conf:\d+: require_auth: needs auth/ ],
+	[ 'an address without owner', "listener other { address = { " .
+	    "\"127.0.0.1:1\" }\nsender_login = { \"a\@x.test=a\" } }\n",
+	    qr/check\.conf:\d+: sender_login: "a\@x\.test=a" has no logins/ ],
 	[ 'syntax', "listener {\n", qr/check\.conf:\d+: / ],
 );
 

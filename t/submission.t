@@ -26,6 +26,8 @@ listener submission {
 	auth = "unix:$dovecot->{auth}"
 	require_auth = yes
 	max_auth_failures = 2
+	sender_login = { "alice\@example.test = alice", "\@shared.test = alice bob",
+	    "bob\@example.test = bob" }
 }
 listener submissions {
 	address = { "127.0.0.1:$port465" }
@@ -116,6 +118,35 @@ like($client->command($good), qr/^235/, 'a response to a challenge');
 like($client->command("AUTH PLAIN $good"), qr/^503/, 'a second time');
 like($client->command('MAIL FROM:<alice@example.test>'), qr/^250/, 'MAIL');
 like($client->command("AUTH PLAIN $good"), qr/^503/, 'within a transaction');
+
+# Who may send as whom: by MAIL, then by From.
+$client = tls_client();
+$client->command("AUTH PLAIN $good");
+like($client->command('MAIL FROM:<bob@example.test>'),
+    qr/^553 5\.7\.1 <bob\@example\.test>: Sender address rejected: not owned by user alice /,
+    "another's address");
+like($client->command('MAIL FROM:<alice@elsewhere.test>'), qr/^553 5\.7\.1 /,
+    "nobody's address");
+like($client->command('MAIL FROM:<x@shared.test>'), qr/^250/,
+    'an address of her domain');
+like($client->command('RSET'), qr/^250/, 'RSET');
+for (['Alice <alice@example.test>', qr/^250/],
+    ['alice@example.test, "Help" <help@shared.test>', qr/^250/],
+    ['Bob <bob@example.test>', qr/^550 5\.7\.1 <bob\@example\.test>: From address rejected: not owned by user alice /],
+    ['alice@example.test, bob@example.test', qr/^550 5\.7\.1 <bob/],
+    ['alice@example.test <bob@example.test>', qr/^550 5\.7\.1 <bob/],
+    ["alice\@example.test\r\nFrom: bob\@example.test",
+    qr/^550 5\.7\.1 From field rejected: several From fields /]) {
+	my ($from, $want) = @$_;
+	like($client->deliver(from => 'alice@example.test', to =>
+	    'bob@elsewhere.test', data => message(From => $from)), $want,
+	    "From: $from");
+}
+like($client->deliver(from => '', to => 'bob@elsewhere.test',
+    data => message(From => 'alice@example.test')), qr/^250/,
+    'a null sender, from her');
+like($gate->log, qr/NOQUEUE: reject: MAIL from \S+\[127\.0\.0\.1\]: 553 5\.7\.1 <bob\@\S+ Sender address rejected: [^;]*; from=<bob\@example\.test> proto=ESMTPSA /,
+    'the log tells');
 
 $client = tls_client();
 like($client->command("AUTH PLAIN $bad"), qr/^535 5\.7\.8/,

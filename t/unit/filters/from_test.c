@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,6 +139,88 @@ parses(void)
 	}
 }
 
+/* Addresses parted by "|"; broken: NULL. */
+static void
+addresses(void)
+{
+	static const struct {
+		const char *name, *value, *want;
+	} table[] = {
+		{ "bare", " Ann@X.test", "Ann@x.test" },
+		{ "name", " \"c@x.test\" <a@x.test>", "a@x.test" },
+		{ "several", " a@x.test, B <b@y.test>", "a@x.test|b@y.test" },
+		{ "a group", " us: a@x.test, <b@x.test>;, c@x.test",
+		    "a@x.test|b@x.test|c@x.test" },
+		{ "in front of itself", " a@x.test <b@x.test>",
+		    "a@x.test|b@x.test" },
+		{ "comments", " (b@y.test) a (c) . d (e)@ x (f) . test (g)",
+		    "a.d@x.test" },
+		{ "folds", " <\r\n\ta@x.test>\r\n", "a@x.test" },
+		{ "needless quotes", " \"a\".\"\\b\"@x.test", "a.b@x.test" },
+		{ "quotes", " \"a b\\\"\\\\\"@x.test",
+		    "\"a b\\\"\\\\\"@x.test" },
+		{ "a fold in quotes", " \"a\r\n b\"@x.test",
+		    "\"a b\"@x.test" },
+		{ "nothing in quotes", " \"\"@x.test", "\"\"@x.test" },
+		{ "an address in quotes", " \"a@y.test\"@x.test",
+		    "\"a@y.test\"@x.test" },
+		{ "U-labels", " J\303\266@b\303\274cher.test",
+		    "J\303\266@xn--bcher-kva.test" },
+		{ "an empty group", " us:;", "" },
+		{ "a literal", " a@[192.0.2.1]", NULL },
+		{ "text behind", " <a@x.test> b", NULL },
+		{ "no domain", " a", NULL },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct arena *arena = arena_new(0);
+		struct from from = { 0 };
+		const char *got = "";
+
+		from_add(&from, arena, table[i].value, strlen(table[i].value));
+		for (size_t n = 0; n < from.address_count; n++)
+			got = arena_printf(arena, "%s%s%s", got,
+			    n > 0 ? "|" : "", from.addresses[n]);
+		CASE_ASSERT(table[i].name, from.broken ==
+		    (table[i].want == NULL));
+		CASE_ASSERT(table[i].name, table[i].want == NULL ||
+		    strcmp(got, table[i].want) == 0);
+		arena_free(&arena);
+	}
+}
+
+static void
+many_addresses(void)
+{
+	struct arena *arena = arena_new(0);
+	char value[20 * FROM_ADDRESSES_MAX];
+	struct from from = { 0 };
+	size_t len = 0;
+
+	for (int i = 0; i < FROM_ADDRESSES_MAX; i++)
+		len += (size_t)sprintf(value + len, "a%d@x.test,", i);
+	from_add(&from, arena, value, len);
+	CU_ASSERT(!from.broken && from.address_count == FROM_ADDRESSES_MAX);
+	len += (size_t)sprintf(value + len, "b@x.test");
+	from = (struct from){ 0 };
+	from_add(&from, arena, value, len);
+	CU_ASSERT(from.broken && from.address_count == FROM_ADDRESSES_MAX);
+	CU_ASSERT_STRING_EQUAL(from_domain(&from), "x.test");
+	arena_free(&arena);
+}
+
+static void
+envelopes(void)
+{
+	struct arena *arena = arena_new(0);
+
+	CU_ASSERT_STRING_EQUAL(from_normalize_address(arena,
+	    "\"a\"@X.test"), "a@x.test");
+	CU_ASSERT_PTR_NULL(from_normalize_address(arena, "a@[192.0.2.1]"));
+	CU_ASSERT_PTR_NULL(from_normalize_address(arena, ""));
+	arena_free(&arena);
+}
+
 static void
 two_fields(void)
 {
@@ -151,7 +234,7 @@ two_fields(void)
 	CU_ASSERT(from_domain(&from) == NULL);
 	from_add(&from, arena, VALUE(" Ann <a@bank.test>"));
 	CU_ASSERT(lists(&from, "x.test") && lists(&from, "bank.test"));
-	CU_ASSERT(from.fields == 3);
+	CU_ASSERT(from.fields == 3 && from.broken);
 	arena_free(&arena);
 }
 
@@ -182,5 +265,6 @@ bounds(void)
 	arena_free(&arena);
 }
 
-SUITE(from, { "parses", parses }, { "two fields", two_fields },
-    { "bounds", bounds })
+SUITE(from, { "parses", parses }, { "addresses", addresses },
+    { "many addresses", many_addresses }, { "envelopes", envelopes },
+    { "two fields", two_fields }, { "bounds", bounds })
