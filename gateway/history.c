@@ -63,7 +63,8 @@ static const char *const queries[ST_COUNT] = {
 	    "(id, time, client, sender, recipients, outcome) "
 	    "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 	[ST_DESCRIBE] = "UPDATE messages SET client = ?2, sender = ?3, "
-	    "recipients = ?4 WHERE number = ?1",
+	    "recipients = ?4, outcome = CASE outcome WHEN '' THEN ?5 "
+	    "ELSE outcome END WHERE number = ?1",
 	[ST_SET_OUTCOME] = "UPDATE messages SET outcome = ?2 "
 	    "WHERE number = ?1",
 	[ST_ADD_EVENT] = "INSERT INTO events "
@@ -340,6 +341,13 @@ bind_text(sqlite3_stmt *statement, int at, const char *text)
 	sqlite3_bind_text(statement, at, text, -1, SQLITE_STATIC);
 }
 
+/* It says nothing of what became of the message. */
+static bool
+is_shadow(const struct event *event)
+{
+	return strcmp(event->kind, "shadow") == 0;
+}
+
 static int64_t
 add_message(struct history *history, const struct event *event)
 {
@@ -352,7 +360,7 @@ add_message(struct history *history, const struct event *event)
 	bind_text(statement, 3, event->client);
 	bind_text(statement, 4, event->sender);
 	bind_text(statement, 5, event->recipients);
-	bind_text(statement, 6, event->outcome);
+	bind_text(statement, 6, is_shadow(event) ? "" : event->outcome);
 	if (history_step(history, statement) != SQLITE_DONE)
 		return -1;
 	return sqlite3_last_insert_rowid(history->db);
@@ -409,7 +417,8 @@ place_index(const char *id)
 
 /*
  * A message as the gateway knows it may come behind its first delivery, which
- * the relay told first: it then describes what is there.
+ * the relay told first, or what a milter in the shadow said: it then describes
+ * what is there.
  */
 static void
 describe(struct history *history, int64_t number, const struct event *event)
@@ -422,6 +431,7 @@ describe(struct history *history, int64_t number, const struct event *event)
 	bind_text(statement, 2, event->client);
 	bind_text(statement, 3, event->sender);
 	bind_text(statement, 4, event->recipients);
+	bind_text(statement, 5, event->outcome);
 	history_step(history, statement);
 }
 
@@ -497,7 +507,7 @@ add_event(struct history *history, struct history_place *place,
 {
 	sqlite3_stmt *statement = history_statement(history, ST_ADD_EVENT);
 	bool arrival = !is_delivery(event) && !place->arrived &&
-	    strcmp(event->kind, "shadow") != 0;
+	    !is_shadow(event);
 
 	if (statement == NULL)
 		return;

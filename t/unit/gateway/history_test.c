@@ -450,9 +450,33 @@ no_such_directory(void)
 	CU_ASSERT(why != NULL && strstr(why, "/nonexistent") != NULL);
 }
 
+/* A milter in the shadow decides nothing, and may be the first to be heard. */
+static void
+shadow_told_first(void)
+{
+	struct history *history;
+	struct found found;
+
+	make_directory();
+	history = open_usual();
+	add(history, "A1", "shadow", "differ", NOW);
+	CU_ASSERT_EQUAL(find(history, "A1", &found), ANSWER_YES);
+	CU_ASSERT_STRING_EQUAL(found.outcome, "");
+	add(history, "A1", "message", "accepted", NOW + 1);
+	add(history, "A1", "shadow", "agree", NOW + 2);
+	CU_ASSERT_EQUAL(find(history, "A1", &found), ANSWER_YES);
+	CU_ASSERT_STRING_EQUAL(found.outcome, "accepted");
+	CU_ASSERT_STRING_EQUAL(found.client, "mail.test[192.0.2.1]");
+	check_events(history, "A1", "message:accepted shadow:differ "
+	    "shadow:agree ");
+	history_close(&history);
+	remove_directory();
+}
+
 SUITE(history,
 	{ "life of a message", life_of_a_message },
 	{ "delivery told first", delivery_told_first },
+	{ "shadow told first", shadow_told_first },
 	{ "ids that are none", ids_that_are_none },
 	{ "search", search },
 	{ "search in steps", search_in_steps },
