@@ -41,6 +41,11 @@ my @bad = (
 	    qr/check\.conf:$next: trusted_networks: .*No such file/ ],
 	[ 'unknown filter', "listener other { address = { \"127.0.0.1:1\" }\n" .
 	    "filters = { spff } }\n", qr/check\.conf:\d+: .*spff/ ],
+	[ 'a group apart', join('', map({ "milter $_ { endpoint = " .
+	    "{ \"unix:/$_\" } group = g }\n" } qw(one two)), "milter mid " .
+	    "{ endpoint = { \"unix:/mid\" } }\n", "listener other { " .
+	    "address = { \"127.0.0.1:1\" }\nfilters = { one, mid, two } }\n"),
+	    qr/check\.conf:@{[ $next + 4 ]}: filters: .*"two".* group/ ],
 	[ 'same title twice', "route x.test { via = { mx } }\n" .
 	    "route x.test { via = { mx } }\n", qr/check\.conf:\d+: .*x\.test/ ],
 	[ 'bad route', "route x.test { via = { \"pigeon:post\" } }\n",
