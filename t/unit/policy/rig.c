@@ -38,7 +38,7 @@ struct job {
 struct conf *
 rig_conf(const char *text)
 {
-	static const struct section_kind *kinds[8] = { &top_kind };
+	static const struct section_kind *kinds[16] = { &top_kind };
 	struct buf errors = BUF_INIT;
 	struct conf *conf;
 	size_t count = 1;
@@ -96,6 +96,7 @@ rig_log_count(const struct rig *rig, const char *text)
 	int count = 0;
 	FILE *file;
 
+	log_flush();
 	snprintf(path, sizeof(path), "%s/log", rig->directory);
 	if ((file = fopen(path, "r")) == NULL)
 		return -1;
