@@ -8,7 +8,6 @@
 #include "filters/greylist.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +18,7 @@
 #include "base/net.h"
 #include "base/task.h"
 #include "filters/trace.h"
+#include "policy/client.h"
 #include "policy/greylist.h"
 #include "policy/protocol.h"
 
@@ -36,45 +36,16 @@ struct instance {
 	bool away;			/* that was logged */
 };
 
-/* A text option of the top level, whose struct is not ours to know. */
-static const char *
-top_string(const struct conf *conf, const char *name)
-{
-	const struct conf_section *top;
-	size_t count;
-
-	top = conf_sections(conf, "", &count);
-	for (size_t i = 0; count > 0 && i < top->kind->row_count; i++) {
-		const struct option_row *row = &top->kind->rows[i];
-
-		if (row->type == OPTION_string && strcmp(row->name, name) == 0)
-			return *(const char *const *)(const void *)
-			    ((const char *)top->values + row->offset);
-	}
-	return NULL;
-}
-
 static void *
 setup(const struct conf *conf, const struct conf_section *section,
     const char **why)
 {
-	const char *directory = top_string(conf, "run_directory");
 	struct instance *instance;
-	char address[NET_TEXT_SIZE];
 
 	(void)section;
-	if (directory == NULL) {
-		*why = "there is no run_directory";
-		return NULL;
-	}
-	if ((size_t)snprintf(address, sizeof(address), "unix:%s/policy.sock",
-	    directory) >= sizeof(address)) {
-		*why = "run_directory is too long for a socket";
-		return NULL;
-	}
 	if ((instance = calloc(1, sizeof(*instance))) == NULL)
 		fatal("out of memory (greylist)");
-	if (net_endpoint_parse(address, &instance->service, why) == 0)
+	if (policy_client_address(conf, &instance->service, why) == 0)
 		return instance;
 	free(instance);
 	return NULL;

@@ -5,6 +5,7 @@
 #include "base/conf.h"
 #include "base/net.h"
 #include "policy/greylist.h"
+#include "policy/report.h"
 #include "policy/store.h"
 
 static const struct option_row policy_rows[] = {
@@ -23,6 +24,7 @@ const struct section_kind *const policy_kinds[] = {
 	&policy_section,
 	&store_section,
 	&greylist_section,
+	&report_section,
 	NULL
 };
 
@@ -59,4 +61,5 @@ policy_check(const struct conf *conf, struct buf *errors)
 		conf_error(errors, conf, section, "user",
 		    "needs a password, too");
 	greylist_check_options(conf, errors);
+	report_check_options(conf, errors);
 }

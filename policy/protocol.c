@@ -47,8 +47,10 @@ malformed(const char *problem, const char **why)
 static int
 finish(const struct policy_request *request, const char **why)
 {
-	if (strcmp(policy_value(request, POLICY_REQUEST),
-	    "smtpd_access_policy") != 0)
+	const char *kind = policy_value(request, POLICY_REQUEST);
+
+	if (strcmp(kind, "smtpd_access_policy") != 0 &&
+	    strcmp(kind, POLICY_REQUEST_REPORT) != 0)
 		return malformed("it is no smtpd_access_policy request", why);
 	return 1;
 }

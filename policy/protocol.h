@@ -32,13 +32,20 @@
 	ROW(ETRN_DOMAIN, etrn_domain) ROW(STRESS, stress)			\
 	ROW(POLICY_CONTEXT, policy_context)				\
 	ROW(COMPATIBILITY_LEVEL, compatibility_level)			\
-	ROW(MAIL_VERSION, mail_version)
+	ROW(MAIL_VERSION, mail_version)					\
+	/* Between our own processes: report.h. */			\
+	ROW(REPORT_VERB, report_verb) ROW(REPORT_DOMAIN, report_domain)	\
+	ROW(REPORT_HEAD, report_head) ROW(REPORT_ROW, report_row)		\
+	ROW(REPORT_COUNT, report_count) ROW(REPORT_ID, report_id)
 
 #define POLICY_ATTRIBUTE_ENUM(upper, lower) POLICY_##upper,
 enum policy_attribute {
 	POLICY_ATTRIBUTES(POLICY_ATTRIBUTE_ENUM)
 	POLICY_ATTRIBUTE_COUNT
 };
+
+/* The request of our own processes about DMARC reports (report.h). */
+#define POLICY_REQUEST_REPORT "millgate_report"
 
 #define POLICY_REQUEST_MAX	65536	/* bytes */
 #define POLICY_LINES_MAX	128

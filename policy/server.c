@@ -21,6 +21,7 @@
 #include "policy/memo.h"
 #include "policy/policy.h"
 #include "policy/protocol.h"
+#include "policy/report.h"
 
 #define REQUEST_MS	10000		/* from its first byte to its last */
 #define ANSWER_MS	10000
@@ -49,6 +50,7 @@ struct policy_server {
 	const struct policy_options *options;
 	struct greylist *greylist;
 	struct memo *memo;
+	struct reports *reports;
 	struct listener *listeners;
 	struct client *first, *last;
 	size_t count;
@@ -225,12 +227,38 @@ read_request(struct client *client, struct policy_request *request,
 	return rc == 1 ? 0 : -1;
 }
 
-static int
-send_answer(struct client *client, const struct policy_action *action)
+/*
+ * Reports are a matter of our own processes: their connections are the
+ * master's, which is root, or all have the same user.
+ */
+static bool
+is_ours(struct client *client)
 {
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	struct sockaddr_storage address;
+	socklen_t address_len = sizeof(address);
+
+	if (getsockname(io_fd(client->io), (struct sockaddr *)&address,
+	    &address_len) == -1 || address.ss_family != AF_UNIX)
+		return false;
+	return getsockopt(io_fd(client->io), SOL_SOCKET, SO_PEERCRED, &peer,
+	    &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static int
+send_answer(struct client *client, const struct policy_request *request)
+{
+	struct policy_action action;
 	struct buf answer = BUF_INIT;
 
-	policy_answer_put(&answer, action);
+	if (strcmp(policy_value(request, POLICY_REQUEST),
+	    POLICY_REQUEST_REPORT) == 0 && is_ours(client)) {
+		reports_serve(client->server->reports, request, &answer);
+	} else {
+		decide(client->server, request, &action);
+		policy_answer_put(&answer, &action);
+	}
 	io_put(client->io, answer.data, answer.len);
 	buf_release(&answer);
 	return io_flush(client->io, task_deadline(ANSWER_MS));
@@ -270,13 +298,11 @@ converse(void *argument)
 	struct policy_request request = POLICY_REQUEST_INIT;
 	struct client *client = argument;
 	struct policy_server *server = client->server;
-	struct policy_action action;
 	const char *why = NULL;
 
 	client->task = task_self();
 	while (read_request(client, &request, &why) == 0) {
-		decide(server, &request, &action);
-		if (send_answer(client, &action) != 0)
+		if (send_answer(client, &request) != 0)
 			break;
 		if (request.text.size > KEPT_TEXT)
 			policy_request_release(&request);
@@ -435,6 +461,7 @@ policy_server_new(const struct conf *conf, struct store *store)
 	server->options = conf_get(conf, "policy");
 	server->greylist = greylist_new(conf, store);
 	server->memo = memo_new();
+	server->reports = reports_new(conf, store);
 	server->clients = counter_get("millgate_policy_clients", NULL);
 	server->refused = counter_get("millgate_policy_refused_total", NULL);
 	server->malformed = counter_get("millgate_policy_malformed_total",
@@ -455,5 +482,6 @@ policy_server_free(struct policy_server **serverp)
 		return;
 	greylist_free(&server->greylist);
 	memo_free(&server->memo);
+	reports_free(&server->reports);
 	free(server);
 }
