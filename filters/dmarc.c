@@ -14,6 +14,7 @@
 #include "base/conf.h"
 #include "base/task.h"
 #include "filters/dmarc_policy.h"
+#include "filters/dmarc_report.h"
 #include "filters/domain.h"
 #include "filters/from.h"
 #include "filters/trace.h"
@@ -65,6 +66,7 @@ static const struct section_kind dmarc_section = {
 struct instance {
 	const struct dmarc_options *options;
 	struct domain_suffixes *suffixes;
+	struct dmarc_reporter *reporter;	/* NULL: no reports */
 };
 
 static void *
@@ -73,17 +75,22 @@ dmarc_setup(const struct conf *conf, const struct conf_section *section,
 {
 	struct instance *instance = calloc(1, sizeof(*instance));
 
-	(void)conf;
 	if (instance == NULL) {
 		*why = "out of memory";
 		return NULL;
 	}
 	instance->options = section->values;
+	instance->reporter = dmarc_reporter_new(conf, why);
+	if (instance->reporter == NULL && *why != NULL) {
+		free(instance);
+		return NULL;
+	}
 	if (instance->options->discovery != DISCOVERY_PSL)
 		return instance;
 	instance->suffixes = domain_suffixes_load(instance->options->psl_file,
 	    why);
 	if (instance->suffixes == NULL) {
+		dmarc_reporter_free(&instance->reporter);
 		free(instance);
 		return NULL;
 	}
@@ -98,6 +105,7 @@ dmarc_release(void *argument)
 	if (instance == NULL)
 		return;
 	domain_suffixes_free(&instance->suffixes);
+	dmarc_reporter_free(&instance->reporter);
 	free(instance);
 }
 
@@ -217,6 +225,73 @@ report_policy(struct filter_run *run, struct finding *finding,
 	finding_property(run, finding, "polrec", "domain", policy->domain);
 }
 
+/* Whether something of that method passed and is aligned. */
+static bool
+method_aligned(const struct mail *mail, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, const char *method)
+{
+	const struct finding *finding = NULL;
+	size_t count = 0;
+
+	for (finding = mail->findings; finding != NULL &&
+	    count < IDENTIFIERS_MAX; finding = finding->next) {
+		if (strcmp(finding->method, method) != 0)
+			continue;
+		count++;
+		if (strcmp(finding->result, "pass") == 0 && finding_aligned(
+		    mail, lookup, policy, finding) == ANSWER_YES)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Keeps what the owner's report is to say until the chain has decided; reason:
+ * why the disposition is not what the policy says (RFC 9990, 3.1.1.8).
+ */
+static void
+note(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, const char *disposition,
+    const char *reason, const char *comment)
+{
+	const struct instance *instance = run->instance;
+	const struct finding *spf = finding_find(run->mail, "spf", NULL);
+	struct dmarc_facts facts = { .disposition = disposition,
+		.reason = reason, .comment = comment };
+
+	if (instance->reporter == NULL || policy->record.rua_len == 0 ||
+	    !dmarc_reporter_wants(instance->reporter, run->mail))
+		return;
+	facts.dkim = method_aligned(run->mail, lookup, policy, "dkim");
+	facts.spf = method_aligned(run->mail, lookup, policy, "spf");
+	facts.spf_domain = spf != NULL ? identifier(run->mail, spf) : NULL;
+	run->mail_state = dmarc_report_row(run->mail, lookup, policy, &facts);
+}
+
+/* What a failing message's report says of what enforce() does. */
+static void
+note_failure(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, enum dmarc_action action)
+{
+	const struct dmarc_options *options =
+	    ((const struct instance *)run->instance)->options;
+	enum dmarc_action taken = action;
+	const char *reason = NULL, *comment = NULL;
+
+	if (taken == DMARC_REJECT && !options->reject)
+		taken = DMARC_QUARANTINE;
+	if (taken == DMARC_QUARANTINE &&
+	    options->quarantine != QUARANTINE_HOLD)
+		taken = DMARC_NONE;
+	if (policy->record.testing && policy->record.p != DMARC_NONE)
+		reason = "policy_test_mode";
+	if (taken != action) {
+		reason = "local_policy";
+		comment = "not enforced here";
+	}
+	note(run, lookup, policy, dmarc_action_name(taken), reason, comment);
+}
+
 static struct verdict
 enforce(struct filter_run *run, const struct dmarc_policy *policy,
     enum dmarc_action action)
@@ -278,8 +353,9 @@ vouched(struct filter_run *run)
 }
 
 static struct verdict
-fail(struct filter_run *run, const struct dmarc_policy *policy,
-    const char *author, const char *why, enum dmarc_action action)
+fail(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, const char *author, const char *why,
+    enum dmarc_action action)
 {
 	const struct finding *arc;
 	struct finding *finding;
@@ -300,9 +376,13 @@ fail(struct filter_run *run, const struct dmarc_policy *policy,
 		    author);
 		report_policy(run, finding, policy, DMARC_NONE);
 		finding_property(run, finding, "policy", "override", "arc");
+		note(run, lookup, policy, "none", "trusted_forwarder",
+		    arena_printf(run->mail->arena, "arc=pass, sealed by %s",
+		    sealer));
 		return VERDICT_CONTINUE;
 	}
 	report_policy(run, report(run, "fail", why, author), policy, action);
+	note_failure(run, lookup, policy, action);
 	return enforce(run, policy, action);
 }
 
@@ -332,14 +412,17 @@ check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
 	if (dmarc_evaluate(&policy, alignment.answer == ANSWER_YES, &action)) {
 		report_policy(run, report(run, "pass", alignment.by, author),
 		    &policy, DMARC_NONE);
+		note(run, lookup, &policy, policy.action == DMARC_NONE ?
+		    "none" : "pass", NULL, NULL);
 		return VERDICT_CONTINUE;
 	}
 	if (alignment.answer == ANSWER_UNKNOWN) {
 		report_policy(run, report(run, "temperror", alignment.by,
 		    author), &policy, DMARC_NONE);
+		note(run, lookup, &policy, "none", "other", "temperror");
 		return cannot_tell(run, &policy);
 	}
-	return fail(run, &policy, author, alignment.by, action);
+	return fail(run, lookup, &policy, author, alignment.by, action);
 }
 
 /*
@@ -412,6 +495,17 @@ dmarc_eom(struct filter_run *run)
 	return check_author(run, &lookup, from_domain(&from));
 }
 
+/* One that is to come again is not counted yet. */
+static void
+dmarc_ended(struct filter_run *run, const struct verdict *verdict)
+{
+	const struct instance *instance = run->instance;
+
+	if (run->mail_state != NULL && verdict->action != ACTION_TEMPFAIL &&
+	    verdict->action != ACTION_DISCONNECT)
+		dmarc_reporter_add(instance->reporter, run->mail_state);
+}
+
 const struct filter filter_dmarc = {
 	.name = "dmarc",
 	.options = &dmarc_section,
@@ -419,4 +513,5 @@ const struct filter filter_dmarc = {
 	.setup = dmarc_setup,
 	.release = dmarc_release,
 	.eom = dmarc_eom,
+	.ended = dmarc_ended,
 };

@@ -172,7 +172,7 @@ dmarc_record_parse(const char *bytes, size_t len, struct dmarc_record *record,
     const char **why)
 {
 	struct tag tags[TAGS_MAX];
-	struct text psd;
+	struct text psd, text;
 	size_t count;
 
 	memset(record, 0, sizeof(*record));
@@ -195,6 +195,12 @@ dmarc_record_parse(const char *bytes, size_t len, struct dmarc_record *record,
 		record->p = DMARC_NONE;
 		record->sp = record->np = DMARC_UNSET;
 	}
+	text = find(tags, count, "rua");
+	record->rua = text.at;
+	record->rua_len = text.len;
+	text = find(tags, count, "fo");
+	record->fo = text.at;
+	record->fo_len = text.len;
 	psd = find(tags, count, "psd");
 	record->psd = text_is(psd, "y") ? 'y' : text_is(psd, "n") ? 'n' : 'u';
 	record->testing = text_is(find(tags, count, "t"), "y");

@@ -16,6 +16,8 @@ struct dmarc_record {
 	char psd;			/* 'y', 'n' or 'u' */
 	bool testing;			/* t=y */
 	bool strict_dkim, strict_spf;	/* adkim=s, aspf=s */
+	const char *rua, *fo;		/* in the bytes parsed */
+	size_t rua_len, fo_len;		/* 0: there is none */
 };
 
 /* Whether a TXT record begins as a DMARC record must. */

@@ -7,6 +7,7 @@
 #include "filters/dmarc.h"
 #include "filters/dmarc_policy.h"
 #include "filters/spf.h"
+#include "policy/report.h"
 #include "t/unit/filters/zone.h"
 #include "t/unit/unit.h"
 
@@ -527,7 +528,7 @@ configuration(void)
 {
 	static const struct section_kind top = { .name = "" };
 	const struct section_kind *kinds[] = { &top, filter_spf.options,
-		filter_dmarc.options };
+		filter_dmarc.options, &report_section };
 	struct buf errors = BUF_INIT;
 	struct conf *conf;
 	void *instance;
@@ -535,7 +536,7 @@ configuration(void)
 	size_t count;
 
 	conf = conf_load(NULL, "dmarc { discovery = psl quarantine = mark }\n",
-	    kinds, 3, &errors);
+	    kinds, sizeof(kinds) / sizeof(kinds[0]), &errors);
 	CU_ASSERT_FATAL(conf != NULL);
 	CU_ASSERT(errors.len == 0);
 	instance = filter_dmarc.setup(conf, conf_sections(conf, "dmarc",
