@@ -34,6 +34,7 @@ static const struct counter_row counter_rows[] = {
 COUNTER_TABLE(counter_rows)
 
 struct shadow {
+	struct shadow *next;		/* of the process */
 	void *milter;			/* instance of filter_milter */
 	const struct milter_session_settings *settings;
 	struct shadow_run *runs;	/* those that have ended, too */
@@ -74,6 +75,7 @@ struct shadow_run {
 };
 
 static milter_shadow_tell_f *tell_trace;
+static struct shadow *all_shadows;
 
 void
 milter_shadow_set_tell(milter_shadow_tell_f *f)
@@ -115,6 +117,8 @@ shadow_setup(const struct conf *conf, const struct conf_section *section,
 		shadow->differ[i] = counter_of(name, "differ", fate_names[i]);
 	}
 	shadow->abandoned = counter_of(name, "abandoned", NULL);
+	shadow->next = all_shadows;
+	all_shadows = shadow;
 	return shadow;
 }
 
@@ -138,11 +142,22 @@ sweep(struct shadow *shadow, bool all)
 static void
 shadow_release(void *instance)
 {
-	struct shadow *shadow = instance;
+	struct shadow *shadow = instance, **at = &all_shadows;
 
 	sweep(shadow, true);
+	while (*at != shadow)
+		at = &(*at)->next;
+	*at = shadow->next;
 	filter_milter.release(shadow->milter);
 	free(shadow);
+}
+
+void
+milter_shadow_end(void)
+{
+	for (struct shadow *shadow = all_shadows; shadow != NULL;
+	    shadow = shadow->next)
+		sweep(shadow, true);
 }
 
 /* --- the message as it comes by --- */

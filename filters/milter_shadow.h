@@ -23,4 +23,7 @@ typedef void milter_shadow_tell_f(const char *id, const char *outcome,
     const char *text);
 void milter_shadow_set_tell(milter_shadow_tell_f *);
 
+/* The process ends: those that have not answered yet are given up. */
+void milter_shadow_end(void);
+
 #endif

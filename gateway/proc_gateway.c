@@ -167,6 +167,7 @@ finish(void *argument)
 {
 	(void)argument;
 	smtp_server_drain(gateway.server, gateway.deadline);
+	milter_shadow_end();
 	spool_close(&gateway.spool);
 	event_flush();
 	task_stop();

@@ -156,6 +156,10 @@ subtest 'milters in the shadow' => sub {
 	is(counted('late'), 'result="agree",would="accept"} 2 ', 'the late one');
 };
 
+my ($last) = deliver('shadow') =~ /queued as (\w+)/;
+wait_for('the late one to be told', sub { heard('late') =~ /E.*E.*E/s });
 is($gate->stop, 0, 'stops well');
+like($gate->log, qr/$last: filter=late shadow=abandoned stage=eom: /,
+    'the late one is given up then');
 ok(sanitizers_silent($gate->log), 'sanitizers are silent');
 done_testing;
