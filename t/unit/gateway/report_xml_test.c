@@ -334,15 +334,15 @@ many(void)
 static void
 limits(void)
 {
-	static char noise[8000][1024];
-	static struct report_row rows[8000];
+	static char noise[6000][1024];
+	static struct report_row rows[6000];
 	struct buf out = BUF_INIT;
 	const char *why = NULL;
 	uint32_t state = 1;
 	xmlDocPtr doc;
 	xmlChar *value;
 
-	for (size_t i = 0; i < 8000; i++) {
+	for (size_t i = 0; i < 6000; i++) {
 		for (size_t j = 0; j < sizeof(noise[i]) - 1; j++) {
 			state = state * 1664525 + 1013904223;
 			noise[i][j] = (char)('!' + (state >> 24) % 94);
@@ -351,13 +351,13 @@ limits(void)
 		rows[i].header_from = noise[i];
 	}
 	buf_puts(&out, "before");
-	CU_ASSERT(report_xml(&facts, rows, 8000, &out, &why) == -1);
+	CU_ASSERT(report_xml(&facts, rows, 6000, &out, &why) == -1);
 	CU_ASSERT_STRING_EQUAL(why, "report too large");
 	CU_ASSERT_STRING_EQUAL(out.data, "before");
 	buf_release(&out);
 
 	memset(noise, 'x', sizeof(noise));
-	noise[7999][1023] = '\0';
+	noise[5999][1023] = '\0';
 	rows[0].header_from = noise[0];
 	doc = make(&facts, rows, 1);
 	value = value_at(doc, "//d:header_from");
