@@ -165,8 +165,9 @@ static const struct {
 	    "//d:header_from", "b?.test?" },
 	{ "a surrogate", &facts, FROM("\xed\xa0\x80"),
 	    "//d:header_from", "???" },
-	{ "no character", &facts, FROM("\xef\xbf\xbd\xef\xbf\xbe\xef\xbf\xbf."), "//d:header_from",
-	    "\xef\xbf\xbd??????." },
+	{ "no character", &facts,
+	    FROM("\xef\xbf\xbd\xef\xbf\xbe\xef\xbf\xbf."),
+	    "//d:header_from", "\xef\xbf\xbd??????." },
 };
 
 /* What the report says once more, uncompressed. */
