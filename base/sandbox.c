@@ -78,6 +78,9 @@ static const int calls_write[] = { SCMP_SYS(copy_file_range),
 	SCMP_SYS(mkdirat), SCMP_SYS(rename), SCMP_SYS(renameat),
 	SCMP_SYS(renameat2), SCMP_SYS(sendfile), SCMP_SYS(sync_file_range),
 	SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(utimensat) };
+/* Sockets between threads, and one that waits for signals (libmilter). */
+static const int calls_thread[] = { SCMP_SYS(socketpair),
+	SCMP_SYS(rt_sigtimedwait) };
 
 /* These are never asked for by accident: the process was taken over. */
 static const int calls_deadly[] = { SCMP_SYS(execve), SCMP_SYS(execveat),
@@ -114,7 +117,8 @@ static int
 add_thread_calls(scmp_filter_ctx filter)
 {
 	if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3),
-	    0) != 0)
+	    0) != 0 || add_calls(filter, SCMP_ACT_ALLOW, calls_thread,
+	    COUNT(calls_thread)) != 0)
 		return -1;
 	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
 	    SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));

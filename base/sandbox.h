@@ -12,7 +12,7 @@ enum sandbox_promise {
 	SANDBOX_ACCEPT = 2,	/* accept connections on what it was given */
 	SANDBOX_READ = 4,	/* open files below its root */
 	SANDBOX_WRITE = 8,	/* make, change and unlink them */
-	SANDBOX_THREAD = 16	/* start threads */
+	SANDBOX_THREAD = 16	/* start threads, talk with them */
 };
 
 struct sandbox {

@@ -1,18 +1,29 @@
-/* The client against our own host, in one loop. */
+/*
+ * The client against our own host: in one loop, and behind libmilter, whose
+ * threads are in a process of their own.
+ */
 #include "filters/milter_host.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/counter.h"
 #include "base/io.h"
 #include "filters/chain_run.h"
 #include "filters/milter.h"
+#include "filters/milter_library.h"
 #include "filters/trace.h"
+#include "t/unit/filters/milter_world.h"
 #include "t/unit/unit.h"
 
 /* The filter in the host: does at eom what the case says. */
@@ -23,15 +34,15 @@ struct inner {
 	char seen[2000];
 };
 
-static struct inner inner;
+static struct inner *inner;	/* shared by both processes */
 
 static struct verdict
 answer(char event)
 {
-	size_t len = strlen(inner.seen);
+	size_t len = strlen(inner->seen);
 
-	snprintf(inner.seen + len, sizeof(inner.seen) - len, "%c", event);
-	return inner.at == event ? inner.verdict : VERDICT_CONTINUE;
+	snprintf(inner->seen + len, sizeof(inner->seen) - len, "%c", event);
+	return inner->at == event ? inner->verdict : VERDICT_CONTINUE;
 }
 
 static struct verdict
@@ -39,9 +50,9 @@ on_mail(struct filter_run *run)
 {
 	const struct session *s = run->session;
 	struct verdict v = answer('M');
-	size_t len = strlen(inner.seen);
+	size_t len = strlen(inner->seen);
 
-	snprintf(inner.seen + len, sizeof(inner.seen) - len,
+	snprintf(inner->seen + len, sizeof(inner->seen) - len,
 	    "(%s %s %s %s %s %s %s)", s->hostname, s->client_address,
 	    s->client_name != NULL ? s->client_name : "-", s->helo,
 	    s->user != NULL ? s->user : "-", s->trusted ? "trusted" : "-",
@@ -59,8 +70,8 @@ on_rcpt(struct filter_run *run, struct recipient *recipient)
 static struct verdict
 on_eom(struct filter_run *run)
 {
-	if (inner.edit != NULL)
-		inner.edit(run);
+	if (inner->edit != NULL)
+		inner->edit(run);
 	return answer('E');
 }
 
@@ -111,6 +122,64 @@ connector(const char *path, const char **why, int64_t deadline)
 	connections++;
 	task_detach("host", serve, (void *)(intptr_t)fds[1]);
 	return fds[0];
+}
+
+/* --- libmilter --- */
+
+static struct sockaddr_un library_address;
+
+static int
+library_connector(const char *path, const char **why, int64_t deadline)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)path, (void)why, (void)deadline;
+	if (fd == -1 || connect(fd, (struct sockaddr *)&library_address,
+	    sizeof(library_address)) == -1)
+		abort();
+	return fd;
+}
+
+static void
+begin(int fd, void *argument)
+{
+	(void)argument;
+	task_detach("host", serve, (void *)(intptr_t)fd);
+}
+
+static _Noreturn void
+run_library(int listener)
+{
+	const char *why;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	task_init();
+	if (milter_library_start(&(struct milter_library_settings){
+	    .listener = listener, .begin = begin, .timeout_ms = 5000 },
+	    &why) != 0)
+		abort();
+	task_loop();
+	_exit(1);
+}
+
+/* An abstract socket, so that nothing is left behind. */
+static pid_t
+start_library(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	pid_t pid;
+
+	library_address.sun_family = AF_UNIX;
+	snprintf(library_address.sun_path + 1, 60, "millgate-unit-%d",
+	    (int)getpid());
+	if (fd == -1 || bind(fd, (struct sockaddr *)&library_address,
+	    sizeof(library_address)) == -1 || listen(fd, 20) == -1)
+		abort();
+	fflush(NULL);
+	if ((pid = fork()) == 0)
+		run_library(fd);
+	close(fd);
+	return pid;
 }
 
 static void
@@ -306,31 +375,29 @@ session_init(struct session *s)
 	s->trusted = true;
 }
 
-static void
-run_cases(void *argument)
+static bool
+has_ended(void)
 {
-	const char *why = NULL;
-	struct session session;
-	void *instance;
+	size_t len = strlen(inner->seen);
 
-	(void)argument;
-	io_set_unix_connector(connector);
-	connections = 0;
-	entry_init(&inner_plan, &inner_entry, &inner_filter, NULL);
-	instance = milter_new_host("sign", "unix:/host", &why);
-	if (instance == NULL)
-		abort();
-	entry_init(&outer_plan, &outer_entry, &filter_milter, instance);
+	return len > 0 && inner->seen[len - 1] == 'Q';
+}
+
+static void
+play_cases(void)
+{
+	struct session session;
+
 	session_init(&session);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		const struct host_case *c = &cases[i];
 		struct mail *mail;
 		struct verdict v;
 
-		memset(&inner, 0, sizeof(inner));
-		inner.edit = c->edit;
-		inner.at = c->at;
-		inner.verdict = c->verdict;
+		memset(inner, 0, sizeof(*inner));
+		inner->edit = c->edit;
+		inner->at = c->at;
+		inner->verdict = c->verdict;
 		v = one_message(&session, &mail);
 		CASE_ASSERT(c->name, v.action == c->verdict.action);
 		if (c->verdict.code != 0)
@@ -338,30 +405,84 @@ run_cases(void *argument)
 		if (c->verdict.text != NULL)
 			CASE_ASSERT(c->name, strcmp(v.text,
 			    c->verdict.text) == 0);
-		CASE_ASSERT(c->name, strncmp(inner.seen,
+		CASE_ASSERT(c->name, strncmp(inner->seen,
 		    "M(mx.example.org 192.0.2.7 client.example "
 		    "client.example joe trusted ID7)", 72) == 0);
 		check(c, mail);
 		mail_free(&mail);
-		task_sleep(1);
-		CASE_ASSERT(c->name, inner.seen[strlen(inner.seen) - 1] ==
-		    'Q');
+		for (int tries = 0; !has_ended() && tries < 2000; tries++)
+			task_sleep(1);
+		CASE_ASSERT(c->name, has_ended());
 	}
+	arena_free(&session.arena);
+}
+
+static void
+play_with_host(void *argument)
+{
+	const char *why = NULL;
+	void *instance;
+
+	(void)argument;
+	io_set_unix_connector(connector);
+	connections = 0;
+	if ((instance = milter_new_host("sign", "unix:/host", &why)) == NULL)
+		abort();
+	entry_init(&outer_plan, &outer_entry, &filter_milter, instance);
+	play_cases();
 	/* One in use, at most two spare: connections are used again. */
 	CU_ASSERT(connections <= 4);
 	filter_milter.release(instance);
-	arena_free(&session.arena);
 	io_set_unix_connector(NULL);
+}
+
+/* As any milter: libmilter serves one session on a connection. */
+static void
+play_with_library(void *argument)
+{
+	struct world world;
+
+	(void)argument;
+	io_set_unix_connector(library_connector);
+	world_init(&world, "", NULL);
+	outer_plan = *world.plan;
+	play_cases();
+	world_release(&world);
+	io_set_unix_connector(NULL);
+}
+
+static void
+share_inner(void)
+{
+	entry_init(&inner_plan, &inner_entry, &inner_filter, NULL);
+	inner = mmap(NULL, sizeof(*inner), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (inner == MAP_FAILED)
+		abort();
 }
 
 static void
 through_our_host(void)
 {
-	task_init();
-	task_detach("test", run_cases, NULL);
-	task_loop();
-	task_shutdown();
+	share_inner();
+	world_task(play_with_host, NULL);
+	munmap(inner, sizeof(*inner));
+}
+
+static void
+through_libmilter(void)
+{
+	pid_t pid;
+
+	share_inner();
+	if ((pid = start_library()) == -1)
+		abort();
+	world_task(play_with_library, NULL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	munmap(inner, sizeof(*inner));
 }
 
 SUITE(milter_host,
-    { "messages through our host", through_our_host })
+    { "messages through our host", through_our_host },
+    { "messages through libmilter", through_libmilter })
