@@ -49,6 +49,11 @@ setup(const struct conf *conf, const struct conf_section *section,
 			*why = "a filter_host cannot be in another";
 			return NULL;
 		}
+	if (options->front == FRONT_LIBMILTER && options->listen[0] != NULL &&
+	    options->listen[1] != NULL) {
+		*why = "libmilter serves one address: listen has several";
+		return NULL;
+	}
 	return chain_plan_new(conf, NULL, options->filters, why);
 }
 

@@ -13,12 +13,17 @@
 
 #include "filters/filter.h"
 
+enum filter_host_front { FRONT_NATIVE, FRONT_LIBMILTER };
+
 #define FILTER_HOST_OPTIONS(ROW, o)					\
 	ROW(o, filters, strings, NULL, NULL, NULL,			\
 	    "The filters that run there, in this order.")		\
 	ROW(o, listen, strings, NULL, NULL, NULL,			\
 	    "Where other MTAs reach it as a milter: "			\
-	    "\"127.0.0.1:8891\", \"unix:/path\".")
+	    "\"127.0.0.1:8891\", \"unix:/path\".")			\
+	ROW(o, front, choice, "native", "native|libmilter", NULL,	\
+	    "Who speaks there: our own code, or Sendmail's libmilter, which "	\
+	    "serves one address.")
 
 struct filter_host_options { FILTER_HOST_OPTIONS(OPTION_FIELD,
     filter_host_options) };

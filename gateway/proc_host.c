@@ -2,7 +2,8 @@
  * The filter host, one process for each isolated filter or filter_host.  Runs
  * as user millgate-filter in an empty root directory.  Holds the keys of its
  * own signing sections; may accept connections on its sockets, and compute.
- * The filters of a filter_host may also connect: to ask DNS, policy, a milter.
+ * A filter_host may also connect, unless all that its filters do is sign: to
+ * ask DNS, policy, a milter.  With libmilter as front it has threads.
  */
 #include "config.h"
 
@@ -18,8 +19,10 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "base/task.h"
-#include "filters/chain.h"
+#include "filters/chain_run.h"
+#include "filters/filter_host.h"
 #include "filters/milter_host.h"
+#include "filters/milter_library.h"
 #include "gateway/proc.h"
 #include "gateway/process.h"
 #include "gateway/settings.h"
@@ -27,6 +30,9 @@
 #define CONNECTIONS_MAX 20000
 #define IDLE_MS (10 * 60 * 1000)
 #define MESSAGE_MS (2 * 60 * 1000)
+
+/* For libmilter's threads: what is not answered by then never is. */
+#define ANSWER_MS (MESSAGE_MS + 5000)
 
 /* Pause when there are no descriptors left to accept with. */
 #define FULL_MS 100
@@ -47,6 +53,7 @@ struct host {
 	struct chain_plan *plan;
 	struct milter_host_settings own;	/* for our gateways */
 	struct milter_host_settings others;	/* for other MTAs */
+	bool library;			/* libmilter speaks with those */
 	struct door *doors;
 	size_t door_count;
 	size_t talks;			/* conversations under way */
@@ -56,13 +63,22 @@ struct host {
 
 static struct host host;
 
+static bool
+only_signs(const struct chain_plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++)
+		if ((plan->entries[i].filter->traits & FILTER_ISOLATED) == 0)
+			return false;
+	return true;
+}
+
 int
 host_prepare(struct process *process, const char **why)
 {
 	const struct top_options *top = conf_get(process->conf, "");
 	const char *const itself[] = { process->instance, NULL };
-	const char *const *names = settings_hosted(process->conf,
-	    process->instance);
+	const struct filter_host_options *hosted = settings_hosted(
+	    process->conf, process->instance);
 
 	host.own = (struct milter_host_settings){
 		.hostname = top->hostname,
@@ -74,14 +90,17 @@ host_prepare(struct process *process, const char **why)
 	};
 	host.others = host.own;
 	host.others.trusted_networks = top->trusted_networks;
-	if (names != NULL) {
-		process->promises |= SANDBOX_CONNECT;
-		if (process_open_dns(process, why) != 0)
-			return -1;
-	}
-	host.plan = chain_plan_new(process->conf, NULL, names != NULL ? names :
-	    itself, why);
-	return host.plan == NULL ? -1 : 0;
+	host.plan = chain_plan_new(process->conf, NULL, hosted != NULL ?
+	    hosted->filters : itself, why);
+	if (host.plan == NULL)
+		return -1;
+	host.library = hosted != NULL && hosted->front == FRONT_LIBMILTER;
+	if (host.library)
+		process->promises |= SANDBOX_THREAD;
+	if (only_signs(host.plan))
+		return 0;
+	process->promises |= SANDBOX_CONNECT;
+	return process_open_dns(process, why);
 }
 
 static void
@@ -96,8 +115,9 @@ talk(void *argument)
 }
 
 static void
-begin_talk(const struct door *door, int fd)
+begin_talk(int fd, void *argument)
 {
+	const struct door *door = argument;
 	struct visit *visit = malloc(sizeof(*visit));
 
 	if (visit == NULL)
@@ -110,7 +130,7 @@ begin_talk(const struct door *door, int fd)
 static void
 accept_connections(void *argument)
 {
-	const struct door *door = argument;
+	struct door *door = argument;
 	struct task_fd listener;
 	int fd, going_on = 0;
 
@@ -119,7 +139,7 @@ accept_connections(void *argument)
 		fd = host.talks < CONNECTIONS_MAX ? accept4(door->fd,
 		    NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
 		if (fd >= 0) {
-			begin_talk(door, fd);
+			begin_talk(fd, door);
 		} else if (host.talks < CONNECTIONS_MAX && errno == EAGAIN) {
 			going_on = task_fd_wait(&listener, TASK_READ,
 			    DEADLINE_NEVER);
@@ -130,31 +150,41 @@ accept_connections(void *argument)
 	task_fd_release(&listener);
 }
 
+static int
+open_door(struct door *door, const struct process_listener *listener,
+    const char **why)
+{
+	const int on = 1;
+	bool ours = strncmp(listener->name, "host:", 5) == 0;
+
+	door->fd = listener->fd;
+	door->settings = ours ? &host.own : &host.others;
+	/* Connections inherit it; on a UNIX socket it means nothing. */
+	(void)setsockopt(door->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (!ours && host.library)
+		return milter_library_start(&(struct milter_library_settings){
+		    .listener = door->fd, .begin = begin_talk,
+		    .argument = door, .timeout_ms = ANSWER_MS }, why);
+	door->accepter = task_start("accept", accept_connections, door);
+	return 0;
+}
+
 int
 host_start(struct process *process, const char **why)
 {
-	const int on = 1;
+	size_t count = process->listener_count;
 
-	if (process->listener_count == 0) {
+	if (count == 0) {
 		*why = "a filter host needs its socket";
 		return -1;
 	}
-	host.doors = calloc(process->listener_count, sizeof(*host.doors));
+	host.doors = calloc(count, sizeof(*host.doors));
 	if (host.doors == NULL)
 		fatal("out of memory");
-	for (; host.door_count < process->listener_count; host.door_count++) {
-		const struct process_listener *listener =
-		    &process->listeners[host.door_count];
-		struct door *door = &host.doors[host.door_count];
-
-		door->fd = listener->fd;
-		door->settings = strncmp(listener->name, "host:", 5) == 0 ?
-		    &host.own : &host.others;
-		/* Connections inherit it; on a UNIX socket it means nothing. */
-		(void)setsockopt(door->fd, IPPROTO_TCP, TCP_NODELAY, &on,
-		    sizeof(on));
-		door->accepter = task_start("accept", accept_connections, door);
-	}
+	for (; host.door_count < count; host.door_count++)
+		if (open_door(&host.doors[host.door_count],
+		    &process->listeners[host.door_count], why) != 0)
+			return -1;
 	return 0;
 }
 
@@ -165,6 +195,8 @@ finish(void *argument)
 	(void)argument;
 	for (size_t i = 0; i < host.door_count; i++)
 		task_reap(&host.doors[i].accepter);
+	if (host.library)
+		milter_library_drain();
 	while (host.talks > 0 &&
 	    task_cond_wait(&host.ended, host.deadline) == 0)
 		;

@@ -7,6 +7,7 @@
 
 #include "base/conf.h"
 #include "base/sandbox.h"
+#include "filters/filter_host.h"
 #include "gateway/proc.h"
 #include "gateway/process.h"
 #include "gateway/settings.h"
@@ -75,16 +76,18 @@ host_may_see(const struct conf_section *section, const char *option,
     void *argument)
 {
 	const struct process_view *view = argument;
-	const char *const *names;
+	const struct filter_host_options *hosted;
 
 	(void)option;
 	if (!settings_is_isolated(section->kind))
 		return false;
-	names = settings_hosted(view->conf, view->instance);
-	for (; names != NULL && *names != NULL; names++)
-		if (strcmp(section->title, *names) == 0)
+	hosted = settings_hosted(view->conf, view->instance);
+	if (hosted == NULL)
+		return strcmp(section->title, view->instance) == 0;
+	for (size_t i = 0; hosted->filters[i] != NULL; i++)
+		if (strcmp(section->title, hosted->filters[i]) == 0)
 			return true;
-	return names == NULL && strcmp(section->title, view->instance) == 0;
+	return false;
 }
 
 static bool

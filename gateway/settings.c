@@ -162,7 +162,7 @@ settings_is_isolated(const struct section_kind *kind)
 	return false;
 }
 
-const char *const *
+const struct filter_host_options *
 settings_hosted(const struct conf *conf, const char *title)
 {
 	const struct conf_section *sections;
@@ -171,13 +171,40 @@ settings_hosted(const struct conf *conf, const char *title)
 	sections = conf_sections(conf, "filter_host", &count);
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(sections[i].title, title) == 0)
-			return ((const struct filter_host_options *)
-			    sections[i].values)->filters;
+			return sections[i].values;
 	return NULL;
 }
 
-const struct conf_section *
-settings_isolated(const struct conf *conf, size_t n)
+static bool
+is_among(const char *const *names, const char *name)
+{
+	while (*names != NULL && strcmp(*names, name) != 0)
+		names++;
+	return *names != NULL;
+}
+
+/* A signer that a filter_host runs, and no listener asks for by its name. */
+static bool
+only_in_hosts(const struct conf *conf, const char *title)
+{
+	const struct conf_section *sections;
+	bool hosted = false;
+	size_t count;
+
+	sections = conf_sections(conf, "filter_host", &count);
+	for (size_t i = 0; i < count; i++)
+		hosted |= is_among(((const struct filter_host_options *)
+		    sections[i].values)->filters, title);
+	sections = conf_sections(conf, "listener", &count);
+	for (size_t i = 0; hosted && i < count; i++)
+		hosted = !is_among(((const struct listener_options *)
+		    sections[i].values)->filters, title);
+	return hosted;
+}
+
+/* The nth section of the isolated kinds, with or without those. */
+static const struct conf_section *
+isolated(const struct conf *conf, size_t n, bool with_hosted)
 {
 	const struct conf_section *sections;
 	size_t count;
@@ -186,17 +213,27 @@ settings_isolated(const struct conf *conf, size_t n)
 		if (!(filters_all[k]->traits & FILTER_ISOLATED))
 			continue;
 		sections = conf_sections(conf, filters_all[k]->name, &count);
-		if (n < count)
-			return &sections[n];
-		n -= count;
+		for (size_t i = 0; i < count; i++) {
+			if (!with_hosted && only_in_hosts(conf,
+			    sections[i].title))
+				continue;
+			if (n-- == 0)
+				return &sections[i];
+		}
 	}
 	return NULL;
+}
+
+const struct conf_section *
+settings_isolated(const struct conf *conf, size_t n)
+{
+	return isolated(conf, n, false);
 }
 
 void
 settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 {
-	const struct conf_section *sections, *isolated;
+	const struct conf_section *sections, *section;
 	const struct policy_options *policy = conf_get(conf, "policy");
 	const struct console_options *console = conf_get(conf, "console");
 	char name[256], file[256];
@@ -218,10 +255,10 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 		each_address(&sections[i], "listen", name, host->listen, f,
 		    argument);
 	}
-	for (size_t i = 0; (isolated = settings_isolated(conf, i)) != NULL;
+	for (size_t i = 0; (section = settings_isolated(conf, i)) != NULL;
 	    i++) {
-		snprintf(name, sizeof(name), "host:%s", isolated->title);
-		snprintf(file, sizeof(file), "host-%s.sock", isolated->title);
+		snprintf(name, sizeof(name), "host:%s", section->title);
+		snprintf(file, sizeof(file), "host-%s.sock", section->title);
 		own_socket(conf, name, file, f, argument);
 	}
 	each_address(only_section(conf, "policy"), "listen", "policy",
@@ -297,10 +334,10 @@ filter_of(const struct section_kind *kind)
 static bool
 stands_twice(const struct conf *conf, size_t n)
 {
-	const char *title = settings_isolated(conf, n)->title;
+	const char *title = isolated(conf, n, true)->title;
 
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(settings_isolated(conf, i)->title, title) == 0)
+		if (strcmp(isolated(conf, i, true)->title, title) == 0)
 			return true;
 	return false;
 }
@@ -311,7 +348,7 @@ check_isolated(const struct conf *conf, struct buf *errors)
 {
 	const struct conf_section *section;
 
-	for (size_t i = 0; (section = settings_isolated(conf, i)) != NULL;
+	for (size_t i = 0; (section = isolated(conf, i, true)) != NULL;
 	    i++) {
 		const struct filter *filter = filter_of(section->kind);
 		const char *why = NULL;

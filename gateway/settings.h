@@ -74,6 +74,7 @@ void settings_set_machine_name(const char *name);
 
 struct conf;
 struct conf_section;
+struct filter_host_options;
 
 /* An address that some process shall listen on. */
 struct settings_endpoint {
@@ -91,11 +92,15 @@ void settings_each_endpoint(const struct conf *,
 /* Whether sections of this kind have a filter host of their own each. */
 bool settings_is_isolated(const struct section_kind *);
 
-/* The nth section with a host, from 0; NULL: no more. */
+/*
+ * The nth section with a host, from 0; NULL: no more.  What only filter_hosts
+ * name has none of its own.
+ */
 const struct conf_section *settings_isolated(const struct conf *, size_t n);
 
-/* The filters of the filter_host of that title, NULL-ended; NULL: there's none. */
-const char *const *settings_hosted(const struct conf *, const char *title);
+/* The filter_host of that title; NULL: there's none. */
+const struct filter_host_options *settings_hosted(const struct conf *,
+    const char *title);
 
 /* Makes the spool and state directories and gives them to the roles' users. */
 int settings_prepare_directories(const struct conf *, const char **why);

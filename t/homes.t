@@ -1,10 +1,12 @@
 #!/usr/bin/perl
 # Filters of ours in their homes: in the gateway, in a filter_host that the
-# gateway reaches, and in one that a real Postfix uses as a milter.  The same
-# messages get the same findings in each, and a signature in the host.
+# gateway reaches, and in one that a real Postfix and a real Sendmail use as a
+# milter, behind our own front and behind libmilter.  The same messages get the
+# same findings in each, and a signature in the hosts.
 use strict;
 use warnings;
 use Millgate::Peers;
+use Millgate::Sendmail;
 use Millgate::Test;
 use Test::More;
 
@@ -13,7 +15,7 @@ my $dns = start_dns('sender.test' => [ '@ TXT "v=spf1 ip4:127.0.0.1 -all"',
     "rsa._domainkey TXT $record", '_dmarc TXT "v=DMARC1; p=reject"' ],
     'forged.test' => [ '@ TXT "v=spf1 -all"',
     '_dmarc TXT "v=DMARC1; p=reject"' ]);
-my %port = map { $_ => free_port() } qw(inside outside auth sign);
+my %port = map { $_ => free_port() } qw(inside auth library);
 my $sink = start_sink();
 my $text = <<"END";
 gateways = 1
@@ -23,11 +25,16 @@ dns_timeout = 2s
 route "*" { via = { "smtp:127.0.0.1:$sink->{port}" } }
 dkim_sign key {
 	domains = { sender.test }  selector = rsa  key = "$key"
-	listeners = { isolated, "postfix.example.test" }
+	listeners = { isolated, "postfix.example.test", MTA }
 }
 filter_host auth {
 	filters = { spf, dkim, dmarc, authres, key }
 	listen = { "127.0.0.1:$port{auth}" }
+}
+filter_host library {
+	filters = { spf, dkim, dmarc, authres, key }
+	listen = { "127.0.0.1:$port{library}" }
+	front = libmilter
 }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
@@ -41,12 +48,34 @@ listener isolated {
 }
 END
 my $gate = start_millgate(text => $text);
-my $postfix = start_postfix(main => { relayhost => "[127.0.0.1]:$sink->{port}",
-    smtpd_milters => "inet:127.0.0.1:$port{auth}",
-    milter_default_action => 'tempfail', relay_domains => 'example.test',
-    smtpd_recipient_restrictions => 'permit_mynetworks, reject' });
+is((grep { /host-key/ } glob "$gate->{dir}/run/*"), 0,
+    'a signer that only hosts name has no host of its own');
+
+sub postfix_with {
+	my ($milter) = @_;
+
+	return start_postfix(main => { relayhost =>
+	    "[127.0.0.1]:$sink->{port}", smtpd_milters => $milter,
+	    milter_default_action => 'tempfail',
+	    relay_domains => 'example.test',
+	    smtpd_recipient_restrictions => 'permit_mynetworks, reject' });
+}
+
+sub sendmail_with {
+	return start_sendmail(next_hop => $sink->{port}, milters => [ @_ ]);
+}
+
 my %homes = (inside => $gate->{port}, isolated => $port{inside},
-    postfix => $postfix->{port});
+    'native postfix' =>
+	postfix_with("inet:127.0.0.1:$port{auth}")->{port},
+    'library postfix' =>
+	postfix_with("inet:127.0.0.1:$port{library}")->{port},
+    'native sendmail' =>
+	sendmail_with("inet:$port{auth}\@127.0.0.1")->{port},
+    'library sendmail' =>
+	sendmail_with("inet:$port{library}\@127.0.0.1")->{port});
+my %name = (postfix => 'postfix.example.test',
+    sendmail => 'sendmail.example.test');
 
 # Each: name, sender, From, reply, results in Authentication-Results.
 my @cases = (
@@ -60,7 +89,7 @@ for my $home (sort keys %homes) {
 	for my $case (@cases) {
 		my ($name, $sender, $from, $reply, $results) = @$case;
 		my $tag = 'n' . $number++;
-		my $id = $home eq 'postfix' ? 'postfix.example.test' :
+		my $id = $name{(split / /, $home)[-1]} //
 		    'mx.example.test';
 		my $said = new_smtp(port => $homes{$home})->deliver(
 		    from => $sender, data => "X-Tag: $tag\r\n" .
@@ -88,6 +117,8 @@ my %wrong = (
 	'there is no such filter' => 'filter_host a { filters = { nobody } }',
 	'cannot be in another' => 'filter_host a { filters = { spf } } ' .
 	    'filter_host b { filters = { a } }',
+	'libmilter serves one address' => 'filter_host a { filters = { spf } ' .
+	    'front = libmilter listen = { "127.0.0.1:1", "127.0.0.1:2" } }',
 );
 for my $problem (sort keys %wrong) {
 	my $bad = start_millgate(only_configure => 1, text => $wrong{$problem});

@@ -32,6 +32,7 @@ END {
 my ($key, $record) = dkim_key('sel', 2048);
 chmod 0600, $key;
 my $dovecot = start_dovecot();
+my ($milter, $library) = (free_port(), free_port());
 my $server = start_millgate(as_root => 1, text => <<"END");
 trusted_networks = { "127.0.0.0/8" }
 listener smtp {
@@ -43,6 +44,15 @@ dkim_sign example {
 	domains = { sender.test }
 	selector = sel
 	key = "$key"
+}
+filter_host hosted {
+	filters = { spf, authres, example }
+	listen = { "127.0.0.1:$milter", "unix:\@DIR\@/milter" }
+}
+filter_host library {
+	filters = { example }
+	listen = { "127.0.0.1:$library" }
+	front = libmilter
 }
 route example.test { via = { "lmtp:unix:$dovecot->{socket}" } }
 END
@@ -74,6 +84,16 @@ like($reply, qr/^250/, 'a message is accepted');
 wait_for('delivery', sub { scalar(() = mailbox($dovecot, 'bob')) });
 my ($mail) = mailbox($dovecot, 'bob');
 like($mail, qr/^DKIM-Signature: .*d=sender\.test/ms, 'signed and delivered');
+
+# The fronts for other MTAs work like this too, threads and all.
+for my $endpoint ("127.0.0.1:$milter", "unix:$server->{dir}/milter",
+    "127.0.0.1:$library") {
+	my ($status, $text) = run_command(build_dir() . '/gateway/millgatectl',
+	    'milter', 'probe', $endpoint);
+
+	is($status, 0, "a milter answers at $endpoint") or diag $text;
+	like($text, qr/^session .*\beoh /m, 'to the end of a header');
+}
 
 # The key's bytes, as they stand in the file.
 my ($part) = read_file($key) =~ /^([A-Za-z0-9+\/]{64})$/m;
