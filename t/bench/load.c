@@ -3,7 +3,10 @@
  * they were accepted.  Each session speaks as an MTA does: it pipelines MAIL,
  * RCPT and DATA, and sends many messages over one connection.
  *
- *	load -p port [-s sessions] [-m messages] [-l bytes] [-c per connection]
+ *	load -p port [-a address] [-r sender] [-s sessions] [-m messages]
+ *	     [-c per connection]
+ *	     [-l bytes | -f file] (a message of that length, or that one, with
+ *	     CRLF and without dots at line starts)
  *	     [-i] (open idle sessions, print "ready", wait for input)
  *	     [-w milliseconds between messages of a session]
  *
@@ -14,6 +17,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,8 +36,10 @@
 static struct {
 	int port, sessions, messages, length, per_connection, pause_ms;
 	int idle;
+	const char *address, *file, *sender;
 } options = { .sessions = 10, .messages = 1000, .length = 5120,
-	.per_connection = 100 };
+	.per_connection = 100, .address = "127.0.0.1",
+	.sender = "load@sender.test" };
 
 static struct buf content = BUF_INIT;
 static int started, failed;
@@ -69,11 +75,12 @@ static struct io *
 open_session(void)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET,
-		.sin_port = htons((uint16_t)options.port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		.sin_port = htons((uint16_t)options.port) };
 	const char *why;
 	struct io *io;
 
+	if (inet_pton(AF_INET, options.address, &to.sin_addr) != 1)
+		return NULL;
 	io = io_connect((const struct sockaddr *)&to, sizeof(to), NULL, 0,
 	    task_deadline(WAIT_MS), &why);
 	if (io == NULL)
@@ -95,8 +102,9 @@ send_message(struct io *io)
 	struct iovec bytes = { content.data, content.len };
 	bool ok;
 
-	io_puts(io, "MAIL FROM:<load@sender.test>\r\n"
-	    "RCPT TO:<sink@example.test>\r\nDATA\r\n");
+	io_puts(io, "MAIL FROM:<");
+	io_puts(io, options.sender);
+	io_puts(io, ">\r\nRCPT TO:<sink@example.test>\r\nDATA\r\n");
 	if (io_flush(io, task_deadline(WAIT_MS)) != 0)
 		return false;
 	ok = read_reply(io) == 250;
@@ -179,6 +187,21 @@ print_result(void)
 	    accepted > 0 ? latency_us[accepted * 99 / 100] : 0);
 }
 
+static int
+read_content(const char *path)
+{
+	ssize_t n = -1;
+	int fd;
+
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+		return -1;
+	while ((n = read(fd, buf_reserve(&content, 65536), 65536)) > 0)
+		content.len += (size_t)n;
+	close(fd);
+	buf_puts(&content, ".\r\n");
+	return (int)n;
+}
+
 static void
 make_content(void)
 {
@@ -197,9 +220,12 @@ main(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "p:s:m:l:c:w:i")) != -1) {
+	while ((option = getopt(argc, argv, "p:a:r:f:s:m:l:c:w:i")) != -1) {
 		switch (option) {
 		case 'p': options.port = atoi(optarg); break;
+		case 'a': options.address = optarg; break;
+		case 'r': options.sender = optarg; break;
+		case 'f': options.file = optarg; break;
 		case 's': options.sessions = atoi(optarg); break;
 		case 'm': options.messages = atoi(optarg); break;
 		case 'l': options.length = atoi(optarg); break;
@@ -213,7 +239,13 @@ main(int argc, char **argv)
 	latency_us = calloc((size_t)options.messages + 1, sizeof(*latency_us));
 	if (latency_us == NULL)
 		return 71;
-	make_content();
+	if (options.file == NULL) {
+		make_content();
+	} else if (read_content(options.file) == -1) {
+		fprintf(stderr, "load: %s: %s\n", options.file,
+		    strerror(errno));
+		return 66;
+	}
 	task_init();
 	first_start = now_seconds();
 	if (options.idle)

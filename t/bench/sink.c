@@ -1,10 +1,11 @@
 /*
  * sink: takes mail by SMTP and throws it away, as fast as it can.
  *
- *	sink -p port [-o file]
+ *	sink -p port [-o file] [-k file]
  *
- * The file tells, never older than a few milliseconds, how many messages have
- * come so far and when the last one did, in seconds of the monotonic clock.
+ * The first file tells, never older than a few milliseconds, how many messages
+ * have come so far and when the last one did, in seconds of the monotonic
+ * clock.  Whenever the second isn't there, the next message's header goes to it.
  */
 #include "config.h"
 
@@ -28,6 +29,7 @@
 
 #define REPORT_MS 10
 
+static const char *keep;
 static long received;
 static double last;
 
@@ -38,6 +40,28 @@ now_seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static bool
+keep_header(struct io *io)
+{
+	const char *bytes, *end;
+	size_t len;
+	int fd;
+
+	if (keep == NULL || (fd = open(keep, O_WRONLY | O_CREAT | O_EXCL |
+	    O_CLOEXEC, 0644)) == -1)
+		return true;
+	for (;;) {
+		bytes = io_input(io, &len);
+		end = len == 0 ? NULL : memmem(bytes, len, "\r\n\r\n", 4);
+		if (end != NULL || io_fill(io, task_deadline(WAIT_MS)) <= 0)
+			break;
+	}
+	if (end != NULL && write(fd, bytes, (size_t)(end - bytes) + 4) < 0)
+		fprintf(stderr, "sink: %s: %s\n", keep, strerror(errno));
+	close(fd);
+	return end != NULL;
 }
 
 /* Reads up to the end of data.  Only a client that we know comes here. */
@@ -124,7 +148,7 @@ serve(void *argument)
 		}
 		io_puts(io, "354 Go\r\n");
 		if (io_flush(io, task_deadline(WAIT_MS)) != 0 ||
-		    !swallow_data(io))
+		    !keep_header(io) || !swallow_data(io))
 			break;
 		io_puts(io, "250 Ok\r\n");
 		count();
@@ -159,7 +183,7 @@ main(int argc, char **argv)
 	const char *why;
 	int option, fd, out = -1;
 
-	while ((option = getopt(argc, argv, "p:o:")) != -1) {
+	while ((option = getopt(argc, argv, "p:o:k:")) != -1) {
 		switch (option) {
 		case 'p':
 			snprintf(address, sizeof(address), "127.0.0.1:%s",
@@ -167,6 +191,9 @@ main(int argc, char **argv)
 			break;
 		case 'o':
 			out = open(optarg, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+			break;
+		case 'k':
+			keep = optarg;
 			break;
 		default:
 			return 64;

@@ -52,14 +52,16 @@ sub start_pymilter {
 	    [ as_nobody('/usr/bin/python3', $script, $port) ]);
 }
 
-# start_opendmarc(dns => "name type text\n"...): trusts the
+# start_opendmarc([dns => "name type text\n"...]): trusts the
 # Authentication-Results of mx.example.test and refuses or holds by them.
+# Without dns it asks the servers of resolv.conf.
 sub start_opendmarc {
 	my (%options) = @_;
 	my $dir = directory('opendmarc');
 	my $port = free_port();
 
-	write_file("$dir/dns", $options{dns});
+	my $dns = defined $options{dns} ? 'TestDNSData ' .
+	    write_file("$dir/dns", $options{dns}) : '';
 	# Else it passes over clients at 127.0.0.1.
 	write_file("$dir/ignore", "192.0.2.99\n");
 	write_file("$dir/conf", <<"END");
@@ -72,7 +74,7 @@ RejectFailures true
 HoldQuarantinedMessages true
 SPFSelfValidate false
 HistoryFile $dir/history
-TestDNSData $dir/dns
+$dns
 IgnoreHosts $dir/ignore
 END
 	return peer(name => 'opendmarc', port => $port, command =>

@@ -15,16 +15,18 @@ our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
     start_postfix start_sink mailbox dkim_key dkim_python start_pmilter
     start_mailfromd start_rspamd);
 
-# start_dns(zone => [lines], ...): an NSD that is the authority for the zones.
+# start_dns(zone => [lines], ..., [-address => A], [-port => N]): an NSD that is
+# the authority for the zones.
 sub start_dns {
 	my (%zones) = @_;
 	my $dir = test_dir() . '/nsd';
-	my $port = free_port();
+	my $address = delete $zones{-address} // '127.0.0.1';
+	my $port = delete $zones{-port} // free_port();
 
 	mkdir $dir;
 	my $conf = <<"END";
 server:
-	ip-address: 127.0.0.1\@$port
+	ip-address: $address\@$port
 	zonesdir: "$dir"
 	database: ""
 	pidfile: "$dir/pid"
@@ -52,12 +54,12 @@ END
 	my ($first) = sort keys %zones;
 	wait_for('nsd', sub {
 		my ($status, $output) = run_command('dig', '+short',
-		    '+time=1', '+tries=1', '-p', $port, '@127.0.0.1', $first,
+		    '+time=1', '+tries=1', '-p', $port, "\@$address", $first,
 		    'SOA');
 		return $status == 0 && $output =~ /admin/;
 	});
 	return { pid => $pid, port => $port, stubs => join(', ',
-	    map { "\"$_=127.0.0.1\@$port\"" } sort keys %zones) };
+	    map { "\"$_=$address\@$port\"" } sort keys %zones) };
 }
 
 # A Dovecot that takes any user of example.test by LMTP, on a port and on a
@@ -304,13 +306,15 @@ END
 	    "inet:$options{port}\@127.0.0.1" : "unix:$dir/sock" };
 }
 
-# start_postfix(main => { name => value }, [port => N]): an instance of its own.
-# Only root can start one.
+# start_postfix(main => { name => value }, [address => A], [port => N],
+# [services => [[name, rest], ...]]): an instance of its own, with more lines in
+# its master.cf.  Only root can start one.
 my $postfix_count = 0;
 sub start_postfix {
 	my (%options) = @_;
 	my $dir = test_dir() . '/postfix' . $postfix_count++;
 	my $port = $options{port} // free_port();
+	my $address = $options{address} // '127.0.0.1';
 	my %main = (compatibility_level => '3.6',
 	    queue_directory => "$dir/queue", data_directory => "$dir/data",
 	    command_directory => '/usr/sbin',
@@ -327,7 +331,7 @@ sub start_postfix {
 	chown scalar getpwnam('postfix'), -1, "$dir/data";
 	write_file("$dir/etc/main.cf",
 	    join '', map { "$_ = $main{$_}\n" } sort keys %main);
-	write_file("$dir/etc/master.cf", $service->("127.0.0.1:$port",
+	write_file("$dir/etc/master.cf", $service->("$address:$port",
 	    'inet n - n - - smtpd') . join('', map { $service->(@$_) }
 	    [ 'pickup', 'unix n - n 60 1 pickup' ],
 	    [ 'cleanup', 'unix n - n - 0 cleanup' ],
@@ -347,7 +351,8 @@ sub start_postfix {
 	    [ 'anvil', 'unix - - n - 1 anvil' ],
 	    [ 'scache', 'unix - - n - 1 scache' ],
 	    [ 'virtual', 'unix - n n - - virtual' ],
-	    [ 'postlog', 'unix-dgram n - n - 1 postlogd' ]));
+	    [ 'postlog', 'unix-dgram n - n - 1 postlogd' ],
+	    @{ $options{services} // [] }));
 	my ($status, $output) = run_command('/usr/sbin/postfix', '-c',
 	    "$dir/etc", 'start');
 	die "postfix: $output", read_file("$dir/log") if $status != 0;
