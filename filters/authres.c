@@ -10,11 +10,13 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "filters/domain.h"
 #include "filters/trace.h"
 
 #define LINE_LENGTH 76
 #define VALUE_MAX 320		/* an address is not longer (RFC 5321, 4.5.3) */
 #define VALUE_TOTAL_MAX 16384
+#define CLAIM_MAX 255		/* what is longer is nobody's honest id */
 
 #define AUTHRES_OPTIONS(ROW, o)						\
 	ROW(o, id, string, NULL, NULL, NULL,				\
@@ -215,12 +217,15 @@ authres_skip_cfws(const char *at, const char *end)
 	return at;
 }
 
-const char *
-authres_id(struct arena *arena, const char *value, size_t len)
+/*
+ * A token or a quoted string, without its quotes and white space at the ends
+ * inside of them, which do not make it another's.  word: room for all of it.
+ */
+static const char *
+read_word(char *word, const char **atp, const char *end)
 {
-	const char *end = value + len;
-	const char *at = authres_skip_cfws(value, end);
-	char *id = arena_alloc(arena, (size_t)(end - at) + 1), *to = id;
+	const char *at = *atp;
+	char *to = word;
 
 	if (at < end && *at == '"') {
 		for (at++; at < end && *at != '"'; at++) {
@@ -233,11 +238,20 @@ authres_id(struct arena *arena, const char *value, size_t len)
 		while (at < end && (is_token_char(*at) ||
 		    (unsigned char)*at > 127))
 			*to++ = *at++;
-	/* White space inside the quotes does not make it another's. */
-	while (to > id && (to[-1] == ' ' || to[-1] == '\t'))
+	*atp = at;
+	while (to > word && (to[-1] == ' ' || to[-1] == '\t'))
 		to--;
 	*to = '\0';
-	id += strspn(id, " \t");
+	return word + strspn(word, " \t");
+}
+
+const char *
+authres_id(struct arena *arena, const char *value, size_t len)
+{
+	const char *end = value + len;
+	const char *at = authres_skip_cfws(value, end);
+	const char *id = read_word(arena_alloc(arena, len + 1), &at, end);
+
 	return *id != '\0' ? id : NULL;
 }
 
@@ -303,12 +317,67 @@ length_without_dot(const char *id)
 	return len > 0 && id[len - 1] == '.' ? len - 1 : len;
 }
 
+static bool
+is_ascii(const char *text)
+{
+	while (*text > 0)
+		text++;
+	return *text == '\0';
+}
+
+/* U-labels and A-labels are the same name. */
+static bool
+same_domain(const char *a, const char *b)
+{
+	struct arena *arena = arena_new(0);
+	const char *one = domain_normalize(arena, a, strlen(a));
+	const char *other = domain_normalize(arena, b, strlen(b));
+	bool same = one != NULL && other != NULL && strcmp(one, other) == 0;
+
+	arena_free(&arena);
+	return same;
+}
+
 bool
 authres_id_equal(const char *a, const char *b)
 {
 	size_t len = length_without_dot(a);
 
-	return len == length_without_dot(b) && strncasecmp(a, b, len) == 0;
+	if (len == length_without_dot(b) && strncasecmp(a, b, len) == 0)
+		return true;
+	return (!is_ascii(a) || !is_ascii(b)) && same_domain(a, b);
+}
+
+/*
+ * Whether some program could read this id in front of the results.  Besides
+ * the grammar's one id and version: of several ids any, words that comments,
+ * folds or odd characters part, and what stands behind an empty part.  What is
+ * too long to be looked at counts as well.
+ */
+static bool
+claims_id(struct arena *arena, const char *value, size_t len, const char *id)
+{
+	const char *at = value, *end = value + len, *word;
+	char *room = arena_alloc(arena, len + 1);
+	struct buf all = BUF_INIT;
+	bool claimed = false;
+
+	while (!claimed && (at = authres_skip_cfws(at, end)) < end) {
+		if (*at == ';' && all.len > 0)
+			break;
+		word = read_word(room, &at, end);
+		/* Over a quote, or what is in no word. */
+		if (at < end && !is_token_char(*at) && *at != '(' &&
+		    (*at != ';' || all.len + strlen(word) == 0))
+			at++;
+		if (*word == '\0')
+			continue;
+		buf_puts(&all, word);
+		claimed = authres_id_equal(word, id) ||
+		    authres_id_equal(all.data, id) || all.len > CLAIM_MAX;
+	}
+	buf_release(&all);
+	return claimed;
 }
 
 size_t
@@ -319,14 +388,14 @@ authres_remove(struct headers *headers, struct arena *arena, const char *id)
 
 	while (header != NULL) {
 		struct header *previous = header->previous;
-		const char *colon, *theirs;
+		const char *value;
 
 		if (!header->hidden &&
 		    header_is(header, "Authentication-Results")) {
-			colon = memchr(header->raw, ':', header->len);
-			theirs = authres_id(arena, colon + 1, header->len -
-			    (size_t)(colon + 1 - header->raw));
-			if (theirs != NULL && authres_id_equal(theirs, id)) {
+			value = (const char *)memchr(header->raw, ':',
+			    header->len) + 1;
+			if (claims_id(arena, value, header->len -
+			    (size_t)(value - header->raw), id)) {
 				headers_delete(headers, header);
 				removed++;
 			}
@@ -386,6 +455,49 @@ clean(struct filter_run *run)
 		    "removed %zu fields that claimed our id", removed);
 }
 
+/* A result with one property, in front of the findings. */
+static const struct finding *
+put_before(struct arena *arena, const struct finding *rest,
+    const char *method, const char *result, struct property property)
+{
+	struct finding *finding = arena_alloc(arena, sizeof(*finding));
+
+	property.next = NULL;
+	*finding = (struct finding){ .method = method, .result = result,
+	    .properties = arena_memdup(arena, &property, sizeof(property)),
+	    .report = true, .next = (struct finding *)rest };
+	return finding;
+}
+
+/* RFC 8601, 2.7.3. */
+static const char *
+iprev_result(const struct session *session)
+{
+	if (session->client_name != NULL)
+		return "pass";
+	if (session->client_name_unknown)
+		return "temperror";
+	return session->client_ptr != NULL ? "fail" : "permerror";
+}
+
+/* What is found, and before it what the session tells of the client. */
+static const struct finding *
+all_findings(const struct filter_run *run)
+{
+	const struct session *session = run->session;
+	const struct finding *findings = run->mail->findings;
+	struct arena *arena = run->mail->arena;
+
+	if (session->user != NULL)
+		findings = put_before(arena, findings, "auth", "pass",
+		    (struct property){ "smtp", "auth", session->user, NULL });
+	if (session->client_name_asked)
+		findings = put_before(arena, findings, "iprev",
+		    iprev_result(session), (struct property){ "policy",
+		    "iprev", session->client_address, NULL });
+	return findings;
+}
+
 static struct verdict
 eom(struct filter_run *run)
 {
@@ -396,7 +508,7 @@ eom(struct filter_run *run)
 		top = top->next;
 	headers_add(&mail->headers, mail->arena, top,
 	    "Authentication-Results", authres_print(mail->arena,
-	    our_id(run), mail->findings, mail->envelope.smtputf8), true);
+	    our_id(run), all_findings(run), mail->envelope.smtputf8), true);
 	return VERDICT_CONTINUE;
 }
 

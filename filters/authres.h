@@ -1,6 +1,7 @@
 /*
  * Authentication-Results (RFC 8601): the field that tells what was found, and
- * the filter "authres" that removes forged ones and adds ours.
+ * the filter "authres" that removes forged ones and adds ours.  The filter also
+ * reports iprev, of sessions whose client's name was looked up, and auth.
  */
 #ifndef FILTERS_AUTHRES_H
 #define FILTERS_AUTHRES_H
@@ -34,12 +35,15 @@ const char *authres_result(struct arena *, const char *value, size_t len,
 /* Skips white space, folds and comments, which may be nested. */
 const char *authres_skip_cfws(const char *at, const char *end);
 
-/* Whether two ids are the same: case and a last dot do not matter. */
+/*
+ * Whether two ids are the same: case, a last dot and the way to write labels
+ * (A-labels, U-labels) do not matter.
+ */
 bool authres_id_equal(const char *, const char *);
 
 /*
- * Removes the fields that claim to come from this id, the last first.  Returns
- * their number.
+ * Removes the fields that claim to come from this id, even if only a program
+ * that reads sloppily believes it; the last first.  Returns their number.
  */
 size_t authres_remove(struct headers *, struct arena *, const char *id);
 

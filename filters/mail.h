@@ -34,6 +34,7 @@ struct session {
 	const char *client_name;	/* confirmed PTR, or NULL */
 	const char *client_ptr;		/* unconfirmed PTR, or NULL */
 	bool client_name_unknown;	/* DNS did not answer */
+	bool client_name_asked;		/* the three above are DNS's word */
 	const char *helo;		/* as given, or NULL */
 	bool esmtp;
 	bool trusted;			/* in trusted_networks */

@@ -469,6 +469,7 @@ look_up_name(struct smtp_session *s)
 	}
 	if (!s->listener->options->hostname_lookup)
 		return;
+	peer->client_name_asked = true;
 	peer->client_name_unknown = dns_confirmed_name(peer->arena, client,
 	    &peer->client_name, &peer->client_ptr, smtp_session_deadline(s,
 	    NAME_TIMEOUT_MS)) == DNS_FAILED;

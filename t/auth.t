@@ -294,6 +294,9 @@ for my $case (@cases) {
 		"Authentication-Results:\r\n\tmx.example.test;\r\n spf=pass",
 		"Authentication-Results: mx.example.test(x); spf=pass",
 		"Authentication-Results: mx.example.test",
+		"Authentication-Results: other.test mx.example.test; spf=pass",
+		"Authentication-Results: mx.(x)example.test; spf=pass",
+		"Authentication-Results: ;mx.example.test; spf=pass",
 	);
 	my @kept = (
 		"mail.example.test; spf=pass",

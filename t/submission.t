@@ -26,6 +26,7 @@ listener submission {
 	auth = "unix:$dovecot->{auth}"
 	require_auth = yes
 	max_auth_failures = 2
+	filters = { authres }
 	sender_login = { "alice\@example.test = alice", "\@shared.test = alice bob",
 	    "bob\@example.test = bob" }
 }
@@ -59,6 +60,8 @@ is($status, 0, 'TLS from the start') or diag($output);
 wait_for('delivery', sub { mailbox("$gate->{dir}/mail") == 4 });
 my ($mail) = mailbox("$gate->{dir}/mail");
 like($mail, qr/with ESMTPSA id/, 'Received says so');
+is(scalar(grep { /^Authentication-Results: mx\.example\.test;\s+auth=pass smtp\.auth=alice\r?$/m }
+    mailbox("$gate->{dir}/mail")), 3, 'Authentication-Results, too');
 
 # SCRAM-SHA-256 (RFC 5802, 7677), which swaks doesn't know.
 sub scram {

@@ -60,6 +60,11 @@ ids_are_found(void)
 	CU_ASSERT(authres_id_equal("MX.example.", "mx.Example"));
 	CU_ASSERT(!authres_id_equal("mx.example", "mx.example.org"));
 	CU_ASSERT(!authres_id_equal("amx.example", "mx.example"));
+	CU_ASSERT(authres_id_equal("mx.b\xc3\x9c" "cher.example.",
+	    "mx.xn--bcher-kva.example"));
+	CU_ASSERT(authres_id_equal("mx\xef\xbc\x8e" "example", "mx.example"));
+	CU_ASSERT(!authres_id_equal("mx.b\xc3\xbc" "cher.example",
+	    "mx.bucher.example"));
 }
 
 static void
@@ -85,6 +90,73 @@ forged_fields_go(void)
 	CU_ASSERT_PTR_NULL(headers_find(&headers, "Authentication-Results",
 	    2));
 	arena_free(&arena);
+}
+
+static void
+claims_are_seen(void)
+{
+	static const struct {
+		const char *name, *value;
+		bool removed;
+	} cases[] = {
+		{ "behind another id", " other.example mx.example; a=b", true },
+		{ "behind a version", " other.example 1 mx.example;", true },
+		{ "behind a comma", " other.example,mx.example; a=b", true },
+		{ "in brackets", " <mx.example>; a=b", true },
+		{ "behind an empty part", " ;mx.example; a=b", true },
+		{ "behind an empty string", " \"\" mx.example; a=b", true },
+		{ "parted by a comment", " mx(x).exa(y)mple; a=b", true },
+		{ "parted by a fold", " mx.\r\n example; a=b", true },
+		{ "partly quoted", " mx.\"example\" 1; a=b", true },
+		{ "quoted twice", " \"o\"\"mx.example\"; a=b", true },
+		{ "a slash in front", " /mx.example; a=b", true },
+		{ "without semicolon", " x mx.example", true },
+		{ "in a result", " other.example; a=b mx.example", false },
+		{ "as a second part", " other.example; mx.example; a=b",
+		    false },
+		{ "in a comment", " other.example (mx.example); a=b", false },
+		{ "a part of it", " mx; example", false },
+		{ "with more behind", " mx.example.org; a=b", false },
+		{ "nothing", "", false },
+		{ "a quote", " \"", false },
+		{ "semicolons", " ;;", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct arena *arena = arena_new(0);
+		struct headers headers = { 0 };
+		const char *text = arena_printf(arena,
+		    "Authentication-Results:%s\r\n", cases[i].value);
+
+		headers_parse(&headers, arena, text, strlen(text));
+		CASE_ASSERT(cases[i].name, (authres_remove(&headers, arena,
+		    "mx.example") == 1) == cases[i].removed);
+		arena_free(&arena);
+	}
+}
+
+/* In time and memory that grow with its length. */
+static void
+long_claims(void)
+{
+	static const char *const units[] = { ",", "x ", "\"\"", ";", "()",
+	    "\xc3\xbc ", "\\" };
+
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		struct arena *arena = arena_new(0);
+		struct headers headers = { 0 };
+		struct buf text = BUF_INIT;
+
+		buf_puts(&text, "Authentication-Results:");
+		while (text.len < 250000)
+			buf_puts(&text, units[i]);
+		buf_puts(&text, "mx.example; a=b\r\n");
+		headers_parse(&headers, arena, text.data, text.len);
+		CASE_ASSERT(units[i], authres_remove(&headers, arena,
+		    "mx.example") == 1);
+		buf_release(&text);
+		arena_free(&arena);
+	}
 }
 
 /* The field for one finding with one property. */
@@ -194,6 +266,29 @@ fields_are_whole(void)
 	arena_free(&arena);
 }
 
+static void
+run_filter(struct session *session, struct mail *mail, const char *options)
+{
+	const struct section_kind top = { .name = "", .doc = "All.",
+	    .size = 1 };
+	const struct section_kind *kinds[] = { &top, filter_authres.options };
+	struct filter_run run = { .filter = &filter_authres,
+	    .name = "authres", .session = session, .mail = mail };
+	struct buf errors = BUF_INIT;
+	struct conf *conf = conf_load(NULL, options, kinds, 2, &errors);
+	struct conf_section section = { .kind = kinds[1] };
+	const char *why = NULL;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+	section.values = conf_get(conf, "authres");
+	run.instance = filter_authres.setup(conf, &section, &why);
+	filter_authres.clean(&run);
+	filter_authres.eom(&run);
+	filter_authres.release(run.instance);
+	conf_free(&conf);
+	buf_release(&errors);
+}
+
 /* The filter: forged fields go, ours stands below the hidden Received. */
 static void
 the_filter_adds_its_field(void)
@@ -211,35 +306,68 @@ the_filter_adds_its_field(void)
 	    "Authentication-Results: mx.example; dkim=pass\r\n";
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		const struct section_kind top = { .name = "", .doc = "All.",
-		    .size = 1 };
-		const struct section_kind *kinds[] = { &top,
-		    filter_authres.options };
 		struct session session = { .hostname = "mx.example" };
 		struct mail *mail = mail_new(&session, 1000, "/tmp");
-		struct filter_run run = { .filter = &filter_authres,
-		    .name = "authres", .session = &session, .mail = mail };
-		struct buf errors = BUF_INIT;
-		struct conf *conf = conf_load(NULL, cases[i].options, kinds, 2,
-		    &errors);
-		struct conf_section section = { .kind = kinds[1] };
-		const char *why = NULL;
 
-		CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
-		section.values = conf_get(conf, "authres");
-		run.instance = filter_authres.setup(conf, &section, &why);
 		headers_parse(&mail->headers, mail->arena, text,
 		    sizeof(text) - 1);
 		mail->headers.first->hidden = true;
-		filter_authres.clean(&run);
-		filter_authres.eom(&run);
+		run_filter(&session, mail, cases[i].options);
 		CU_ASSERT_EQUAL(mail->headers.count, 3);
 		CASE_ASSERT(cases[i].name, strncmp(
 		    headers_at(&mail->headers, 1)->raw, cases[i].want,
 		    strlen(cases[i].want)) == 0);
-		filter_authres.release(run.instance);
-		conf_free(&conf);
-		buf_release(&errors);
+		mail_free(&mail);
+	}
+}
+
+/* What the filter adds of the session. */
+static void
+the_session_is_reported(void)
+{
+	static const struct {
+		const char *name;
+		struct session session;
+		const char *want;
+	} cases[] = {
+		{ "not looked up", { .client_address = "192.0.2.1" },
+		    "; none" },
+		{ "confirmed", { .client_address = "192.0.2.1",
+		    .client_name_asked = true, .client_name = "c.example",
+		    .client_ptr = "c.example" },
+		    ";\r\n\tiprev=pass policy.iprev=192.0.2.1" },
+		{ "not confirmed", { .client_address = "2001:db8::1",
+		    .client_name_asked = true, .client_ptr = "c.example" },
+		    ";\r\n\tiprev=fail policy.iprev=\"2001:db8::1\"" },
+		{ "no PTR", { .client_address = "192.0.2.1",
+		    .client_name_asked = true },
+		    ";\r\n\tiprev=permerror policy.iprev=192.0.2.1" },
+		{ "no answer", { .client_address = "192.0.2.1",
+		    .client_name_asked = true, .client_ptr = "c.example",
+		    .client_name_unknown = true },
+		    ";\r\n\tiprev=temperror policy.iprev=192.0.2.1" },
+		{ "a user", { .client_address = "192.0.2.1",
+		    .user = "ann@x.test" },
+		    ";\r\n\tauth=pass smtp.auth=ann@x.test" },
+		{ "both", { .client_address = "192.0.2.1",
+		    .client_name_asked = true, .user = "a (b" },
+		    ";\r\n\tiprev=permerror policy.iprev=192.0.2.1"
+		    ";\r\n\tauth=pass smtp.auth=\"a (b\"" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct session session = cases[i].session;
+		const char *want;
+		struct mail *mail;
+
+		session.hostname = "mx.example";
+		mail = mail_new(&session, 1000, "/tmp");
+		want = arena_printf(mail->arena,
+		    "Authentication-Results: mx.example%s\r\n",
+		    cases[i].want);
+		run_filter(&session, mail, "");
+		CASE_ASSERT(cases[i].name, strcmp(arena_strndup(mail->arena,
+		    mail->headers.first->raw, mail->headers.first->len),
+		    want) == 0);
 		mail_free(&mail);
 	}
 }
@@ -247,6 +375,9 @@ the_filter_adds_its_field(void)
 SUITE(authres,
     { "ids are found", ids_are_found },
     { "forged fields go", forged_fields_go },
+    { "claims are seen", claims_are_seen },
+    { "long claims", long_claims },
     { "values are quoted", values_are_quoted },
     { "fields are whole", fields_are_whole },
-    { "the filter adds its field", the_filter_adds_its_field })
+    { "the filter adds its field", the_filter_adds_its_field },
+    { "the session is reported", the_session_is_reported })
