@@ -8,6 +8,9 @@ use warnings;
 use Millgate::Peers;
 use Millgate::Sendmail;
 use Millgate::Test;
+use IO::Select;
+use IO::Socket::INET;
+use POSIX ();
 use Test::More;
 
 my ($key, $record) = dkim_key('rsa', 2048);
@@ -16,11 +19,15 @@ my $dns = start_dns('sender.test' => [ '@ TXT "v=spf1 ip4:127.0.0.1 -all"',
     'forged.test' => [ '@ TXT "v=spf1 -all"',
     '_dmarc TXT "v=DMARC1; p=reject"' ]);
 my %port = map { $_ => free_port() } qw(inside auth library);
+# A DNS server that never says anything.
+my $silence = IO::Socket::INET->new(Proto => 'udp',
+    LocalAddr => '127.0.0.1:0') or die "socket: $@";
 my $sink = start_sink();
 my $text = <<"END";
 gateways = 1
 trusted_networks = { "192.0.2.0/24" }
-dns_stubs = { $dns->{stubs} }
+dns_stubs = { $dns->{stubs}, "slow.test=127.0.0.1\@@{[
+    $silence->sockport ]}" }
 dns_timeout = 2s
 route "*" { via = { "smtp:127.0.0.1:$sink->{port}" } }
 dkim_sign key {
@@ -111,6 +118,52 @@ for my $home (sort keys %homes) {
 	}
 }
 
+# A message whose filters are at work when the host is told to end: it waits
+# for a DNS server, which has been asked for DMARC's record, so the header was
+# there.  Returns a handle for the reply.
+sub begin_slow {
+	my ($port) = @_;
+	my $pid = open(my $reply, '-|') // die "fork: $!";
+
+	if ($pid == 0) {
+		print new_smtp(port => $port)->deliver(
+		    from => 'alice@slow.test',
+		    data => message(From => '<alice@slow.test>'));
+		close STDOUT;
+		POSIX::_exit(0);
+	}
+	wait_for('a question', sub {
+		return 0 unless IO::Select->new($silence)->can_read(0.1);
+		$silence->recv(my $question, 4096);
+		return $question =~ /\x06_dmarc/i;
+	});
+	return $reply;
+}
+
+sub hosts { return join ' ', sort $gate->children('host') }
+
+my @fronts = map { $homes{"$_ postfix"} } qw(native library);
+my @slow = map { begin_slow($_) } @fronts;
+my $before = hosts();
+kill 'HUP', $gate->{pid};
+for my $reply (@slow) {
+	like(join('', <$reply>), qr/^250 /,
+	    'a reload waits for the answer at the end of a message');
+}
+wait_for('new hosts alone', sub {
+	my %now = map { $_ => 1 } split / /, hosts();
+	return keys %now == 2 && !grep { $now{$_} } split / /, $before;
+});
+for my $port (@fronts) {
+	like(new_smtp(port => $port)->deliver(from => 'alice@sender.test'),
+	    qr/^250 /, 'and another follows');
+}
+@slow = map { begin_slow($_) } @fronts;
+is($gate->stop >> 8, 0, 'Millgate ends');
+for my $reply (@slow) {
+	like(join('', <$reply>), qr/^250 /, 'so does its end');
+}
+
 # What is wrong is told before anything starts.
 my %wrong = (
 	'has no filters' => 'filter_host a { listen = { "127.0.0.1:1" } }',
@@ -128,6 +181,5 @@ for my $problem (sort keys %wrong) {
 	like($output, qr/millgate\.conf:\d+: .*\Q$problem\E/, "...by its line");
 }
 
-is($gate->stop >> 8, 0, 'Millgate ends');
 ok(sanitizers_silent($gate->log), 'sanitizers have nothing to say');
 done_testing;
