@@ -12,14 +12,19 @@ my $certificate = test_dir() . '/certificate.pem';
 my ($made, $said) = run_command('openssl', 'req', '-x509', '-new', '-key',
     $key, '-subj', '/CN=mx.example.org', '-days', '2', '-out', $certificate);
 is($made, 0, 'a certificate') or diag($said);
+my ($ed) = dkim_key('example_ed');
 my $recipients = write_file('recipients', "postmaster\@example.org\n", 0644);
+my $senders = write_file('senders', "alice\@example.org\talice\n" .
+    "\@shop.example.org\talice, bob\n", 0644);
 
 sub accepted {
 	my ($name, $text) = @_;
 
 	$text =~ s{/etc/ssl/certs/[\w.]+}{$certificate}g;
+	$text =~ s{/etc/millgate/e\d+\.pem}{$ed}g;
 	$text =~ s{/etc/(?:ssl/private|millgate)/[\w.]+\.(?:key|pem)}{$key}g;
 	$text =~ s{(?<="file:)/etc/millgate/recipients}{$recipients}g;
+	$text =~ s{(?<="file:)/etc/millgate/senders}{$senders}g;
 	my $path = write_file('example.conf', $text, 0644);
 	my ($status, $output) = run_command(
 	    build_dir() . '/gateway/millgate', '-c', $path, '-n');
