@@ -8,7 +8,8 @@ use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
 
-my ($key) = dkim_key('example', 2048);
+my ($key, $record) = dkim_key('example', 2048);
+my ($ed, $ed_record) = dkim_key('example_ed');
 my $certificate = test_dir() . '/certificate.pem';
 my ($made, $said) = run_command('openssl', 'req', '-x509', '-new', '-key',
     $key, '-subj', '/CN=mx.example.test', '-days', '2', '-out', $certificate);
@@ -26,10 +27,12 @@ listener submission {
 	auth = "unix:$dovecot->{auth}"
 	require_auth = yes
 	max_auth_failures = 2
-	filters = { authres }
+	filters = { authres, rsa, ed }
 	sender_login = { "alice\@example.test = alice", "\@shared.test = alice bob",
 	    "bob\@example.test = bob" }
 }
+dkim_sign rsa { domains = { example.test } selector = rsa key = "$key" }
+dkim_sign ed { domains = { example.test } selector = ed key = "$ed" }
 listener submissions {
 	address = { "127.0.0.1:$port465" }
 	tls = implicit
@@ -62,6 +65,17 @@ my ($mail) = mailbox("$gate->{dir}/mail");
 like($mail, qr/with ESMTPSA id/, 'Received says so');
 is(scalar(grep { /^Authentication-Results: mx\.example\.test;\s+auth=pass smtp\.auth=alice\r?$/m }
     mailbox("$gate->{dir}/mail")), 3, 'Authentication-Results, too');
+
+# Who gets it sees by DKIM, here as dkimpy reads it, that it is ours.
+my $keys = write_file('keys', join '', map {
+	"$_->[0]._domainkey.example.test. " .
+	    ($_->[1] =~ s/"\s*"//gr =~ s/"//gr) . "\n"
+} ['rsa', $record], ['ed', $ed_record]);
+my ($signed) = grep { /^DKIM-Signature:/m } mailbox("$gate->{dir}/mail");
+my @verified = split /\n/, dkim_python($signed // "From: x\r\n\r\n", 'verify',
+    $keys);
+is(@verified, 2, 'two signatures') or diag($signed);
+like($_, qr/^pass .*d=example\.test/, 'verified') for @verified;
 
 # SCRAM-SHA-256 (RFC 5802, 7677), which swaks doesn't know.
 sub scram {
