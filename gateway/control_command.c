@@ -162,6 +162,35 @@ do_queue(struct control_client *client, const struct control_request *request)
 		queue_pass(client, word, id, queue_words[i].done);
 }
 
+/* --- reports --- */
+
+static bool
+is_domain(const char *text)
+{
+	return strlen(text) <= 253 && text[strspn(text,
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "0123456789.-_")] == '\0';
+}
+
+static void
+do_dmarc(struct control_client *client, const struct control_request *request)
+{
+	const char *word = request->words[1];
+	const char *domain = request->count > 2 ? request->words[2] : "";
+	char why[CONTROL_WHY_SIZE], line[300];
+
+	if (!(strcmp(word, "list") == 0 && request->count == 2) &&
+	    !(strcmp(word, "send") == 0 && is_domain(domain))) {
+		control_end(client, "usage", "dmarc list|send [domain]");
+		return;
+	}
+	snprintf(line, sizeof(line), "dmarc-%s %s", word, domain);
+	if (ask_queue(client, line, pass_line, client, why) != 0)
+		control_end(client, "error", why);
+	else
+		control_end(client, "ok", NULL);
+}
+
 /* --- explain --- */
 
 struct explanation {
@@ -414,6 +443,7 @@ static const struct {
 	const char *usage;
 } commands[] = {
 	{ "queue",	1, 32,	do_queue,	NULL },
+	{ "dmarc",	2, 3,	do_dmarc,	"dmarc list|send [domain]" },
 	{ "explain",	2, 2,	do_explain,	"explain id" },
 	{ "history",	1, 32,	do_history,	NULL },
 	{ "stats",	1, 1,	do_stats,	"stats" },
@@ -436,6 +466,6 @@ control_command(struct control_client *client,
 			commands[i].act(client, request);
 		return;
 	}
-	control_end(client, "usage", "queue, explain, history, stats, status, "
+	control_end(client, "usage", "queue, dmarc, explain, history, stats, status, "
 	    "reload or stop");
 }

@@ -30,6 +30,8 @@ usage(FILE *to, int status)
 	    "  queue release id           deliver what was held\n"
 	    "  queue delete id            delete it for good\n"
 	    "  queue sites                next hops, as the relay sees them\n"
+	    "  dmarc list                 aggregate reports that are collected\n"
+	    "  dmarc send [domain]        send them now\n"
 	    "  explain id                 all that is known of a message\n"
 	    "  history [search text] [-n number]\n"
 	    "                             the latest messages\n"

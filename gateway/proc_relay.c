@@ -1,8 +1,9 @@
 /*
  * The relay process, one of them.  Runs as user millgate-relay with the spool
  * as its root directory.  May read the spool, connect to next hops, write its
- * journal and segments of its own (bounces, which the filter hosts sign).  It
- * listens on no port; it answers to the console's requests about the queue.
+ * journal and segments of its own (bounces and reports, which the filter hosts
+ * sign).  It listens on no port; it answers to the console's requests about the
+ * queue and reports.
  */
 #include "config.h"
 
@@ -22,6 +23,7 @@
 #include "gateway/queue.h"
 #include "gateway/queue_command.h"
 #include "gateway/relay.h"
+#include "gateway/report_send.h"
 #include "gateway/settings.h"
 #include "gateway/spool.h"
 
@@ -32,6 +34,7 @@ struct relay_process {
 	struct relay *relay;
 	struct queue *queue;
 	struct spool *spool;
+	struct report_sender *reports;	/* NULL: none are made */
 	struct notices *notices;	/* mail of our own */
 	int64_t deadline;		/* of the drain */
 };
@@ -65,6 +68,8 @@ relay_prepare(struct process *process, const char **why)
 	}, why);
 	if (state.notices == NULL)
 		return -1;
+	state.reports = report_sender_new(process->conf, top->hostname,
+	    state.notices);
 	state.relay = relay_new(&(struct relay_settings){
 	    .conf = process->conf,
 	    .hostname = top->hostname,
@@ -134,7 +139,10 @@ relay_start_process(struct process *process, const char **why)
 		    queue_count(state.queue));
 	relay_start(state.relay, state.queue);
 	task_detach("doorbell", hear_doorbell, NULL);
-	queue_command_serve(PROCESS_FD_QUEUE, state.queue, state.relay);
+	if (state.reports != NULL)
+		report_sender_start(state.reports, state.queue);
+	queue_command_serve(PROCESS_FD_QUEUE, state.queue, state.relay,
+	    state.reports);
 	return 0;
 }
 
@@ -146,6 +154,7 @@ static void
 finish(void *argument)
 {
 	(void)argument;
+	report_sender_stop(state.reports);
 	if (relay_drain(state.relay, state.deadline) != 0)
 		log_warn(NULL, "deliveries did not end in time; they will be "
 		    "made again");

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +19,15 @@
 #include "gateway/link.h"
 #include "gateway/queue.h"
 #include "gateway/relay.h"
+#include "gateway/report_send.h"
 
 /* Lines of an answer gather up to this size; a message of the link holds it. */
 #define PART_SIZE 3500
 
 /* Messages between which other tasks run. */
 #define YIELD_EVERY 64
+
+#define WORD_SIZE 256		/* of an id or a domain */
 
 /* A console that does not read has this long. */
 #define ANSWER_MS 5000
@@ -40,6 +44,7 @@ struct service {
 	int link;
 	struct queue *queue;
 	struct relay *relay;
+	struct report_sender *reports;	/* or NULL */
 };
 
 static void
@@ -304,15 +309,11 @@ do_delete(struct service *service, struct answer_state *answer, const char *id)
 	return relay_delete(service->relay, id, &why) == 0 ? NULL : why;
 }
 
-static const char *
-do_sites(struct service *service, struct answer_state *answer, const char *id)
+static void
+add_lines(struct answer_state *answer, struct buf *text)
 {
-	struct buf text = BUF_INIT;
-	char *rest, *line;
+	char *rest = text->data, *line;
 
-	(void)id;
-	relay_print(service->relay, &text);
-	rest = text.data;
 	while (rest != NULL && (line = strsep(&rest, "\n")) != NULL)
 		if (*line != '\0') {
 			struct buf whole = BUF_INIT;
@@ -321,41 +322,84 @@ do_sites(struct service *service, struct answer_state *answer, const char *id)
 			add_line(answer, whole.data);
 			buf_release(&whole);
 		}
-	buf_release(&text);
+	buf_release(text);
+}
+
+static const char *
+do_sites(struct service *service, struct answer_state *answer, const char *id)
+{
+	struct buf text = BUF_INIT;
+
+	(void)id;
+	relay_print(service->relay, &text);
+	add_lines(answer, &text);
 	return NULL;
+}
+
+static const char no_reports[] =
+    "no reports are made: dmarc_report has no email";
+
+static const char *
+do_dmarc_list(struct service *service, struct answer_state *answer,
+    const char *domain)
+{
+	struct buf text = BUF_INIT;
+	const char *why;
+
+	(void)domain;
+	if (service->reports == NULL)
+		return no_reports;
+	why = report_sender_list(service->reports, &text);
+	add_lines(answer, &text);
+	return why;
+}
+
+static const char *
+do_dmarc_send(struct service *service, struct answer_state *answer,
+    const char *domain)
+{
+	struct buf text = BUF_INIT;
+	const char *why;
+
+	if (service->reports == NULL)
+		return no_reports;
+	why = report_sender_force(service->reports, domain, &text);
+	add_lines(answer, &text);
+	return why;
 }
 
 /* Returns NULL, or why it can't be done. */
 static const struct {
 	const char *word;
+	bool changes;			/* something: it is logged */
 	const char *(*act)(struct service *, struct answer_state *,
 	    const char *id);
 } commands[] = {
-	{ "list",	do_list },
-	{ "show",	do_show },
-	{ "flush",	do_flush },
-	{ "hold",	do_hold },
-	{ "release",	do_release },
-	{ "delete",	do_delete },
-	{ "sites",	do_sites },
+	{ "list",	false,	do_list },
+	{ "show",	false,	do_show },
+	{ "flush",	true,	do_flush },
+	{ "hold",	true,	do_hold },
+	{ "release",	true,	do_release },
+	{ "delete",	true,	do_delete },
+	{ "sites",	false,	do_sites },
+	{ "dmarc-list",	false,	do_dmarc_list },
+	{ "dmarc-send",	true,	do_dmarc_send },
 };
 
 static void
 serve_one(struct service *service, struct task_fd *fd, const char *text)
 {
 	struct answer_state answer = { .link = service->link, .fd = fd };
-	char word[16] = "", id[ENVELOPE_ID_SIZE] = "";
+	char word[16] = "", id[WORD_SIZE] = "";
 
-	if (sscanf(text, "%lu %15s %23s", &answer.number, word, id) < 2) {
+	if (sscanf(text, "%lu %15s %255s", &answer.number, word, id) < 2) {
 		log_warn(NULL, "the console sent a request that makes no "
 		    "sense");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(commands[i].word, word) == 0) {
-			if (strcmp(word, "list") != 0 &&
-			    strcmp(word, "show") != 0 &&
-			    strcmp(word, "sites") != 0)
+			if (commands[i].changes)
 				log_info(NULL, "operator: queue %s %s", word,
 				    id);
 			finish(&answer, commands[i].act(service, &answer, id));
@@ -389,12 +433,13 @@ serve(void *argument)
 }
 
 void
-queue_command_serve(int link, struct queue *queue, struct relay *relay)
+queue_command_serve(int link, struct queue *queue, struct relay *relay,
+    struct report_sender *reports)
 {
 	struct service *service = calloc(1, sizeof(*service));
 
 	if (service == NULL)
 		fatal("out of memory");
-	*service = (struct service){ link, queue, relay };
+	*service = (struct service){ link, queue, relay, reports };
 	task_detach("queue commands", serve, service);
 }

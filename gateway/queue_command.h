@@ -4,7 +4,8 @@
  *
  * Request:	"NUMBER list", "NUMBER show ID", "NUMBER flush [ID]",
  *		"NUMBER hold ID", "NUMBER release ID", "NUMBER delete ID",
- *		"NUMBER sites"
+ *		"NUMBER sites", "NUMBER dmarc-list",
+ *		"NUMBER dmarc-send [DOMAIN]"
  * Answer:	any number of "NUMBER +LINES", then "NUMBER =ok" or
  *		"NUMBER =error TEXT"
  */
@@ -13,8 +14,10 @@
 
 struct queue;
 struct relay;
+struct report_sender;
 
 /* Answers requests from that link in a task of its own. */
-void queue_command_serve(int link, struct queue *, struct relay *);
+void queue_command_serve(int link, struct queue *, struct relay *,
+    struct report_sender *);
 
 #endif

@@ -55,6 +55,7 @@ filter_host library {
 	front = libmilter
 }
 route example.test { via = { "lmtp:unix:$dovecot->{socket}" } }
+dmarc_report { email = "reports\@example.test" }
 END
 
 sub status_of { return read_file("/proc/$_[0]/status") }
@@ -94,6 +95,10 @@ for my $endpoint ("127.0.0.1:$milter", "unix:$server->{dir}/milter",
 	is($status, 0, "a milter answers at $endpoint") or diag $text;
 	like($text, qr/^session .*\beoh /m, 'to the end of a header');
 }
+
+# The relay asks the policy process, whose socket it cannot see.
+my ($asked, $said) = $server->ctl('dmarc', 'send');
+like($said, qr/there is nothing to report/, 'the relay asks for reports');
 
 # The key's bytes, as they stand in the file.
 my ($part) = read_file($key) =~ /^([A-Za-z0-9+\/]{64})$/m;

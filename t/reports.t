@@ -1,11 +1,13 @@
 #!/usr/bin/perl
 # DMARC aggregate reports (RFC 9990): what comes in is counted in the store, on
-# both back ends.
+# both back ends, and sent to those who may have it, once for a fleet.
 
 use strict;
 use warnings;
 
 use IO::Socket::UNIX;
+use IO::Uncompress::Gunzip qw(gunzip);
+use MIME::Base64;
 use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
@@ -21,22 +23,31 @@ my $dns = start_dns(
 	'trial.test' => [ $bad, '_dmarc TXT "v=DMARC1; p=quarantine; t=y; ' .
 	    'rua=mailto:dmarc@trial.test"' ],
 	'silent.test' => [ $good, '_dmarc TXT "v=DMARC1; p=reject"' ],
+	'abroad.test' => [ $good, '_dmarc TXT "v=DMARC1; p=none; ' .
+	    'rua=mailto:a@willing.test,mailto:b@other.test"' ],
+	'nowhere.test' => [ $good, '_dmarc TXT "v=DMARC1; p=none; ' .
+	    'rua=mailto:b@other.test"' ],
+	'willing.test' => [ 'abroad.test._report._dmarc TXT "v=DMARC1;"' ],
+	'other.test' => [],
 );
 
 sub configuration {
-	my ($more) = @_;
+	my ($more, %options) = @_;
+	my $via = $options{via} // 'maildir:@DIR@/mail';
+	my $interval = $options{interval} // '7d';
 	return <<"END" . ($more // '');
 gateways = 1
 trusted_networks = { "192.0.2.0/24" }
 dns_stubs = { $dns->{stubs} }
 dns_timeout = 2s
-route "*" { via = { "maildir:\@DIR\@/mail" } }
+route "*" { via = { "$via" } }
+route "example.test" { via = { "maildir:\@DIR\@/mail" } }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	hostname_lookup = no
 	filters = { spf, dkim, dmarc, authres }
 }
-dmarc_report { email = "reports\@example.test" interval = 7d }
+dmarc_report { email = "reports\@example.test" interval = $interval }
 END
 }
 
@@ -170,6 +181,129 @@ subtest 'the policy process dies' => sub {
 		return $count >= 2;
 	});
 	is $count, 2, 'each is counted once';
+	is $server->stop, 0, 'ends';
+};
+
+# The reports that a sink has: { xml, text, file, errors of the schema }.
+sub reports {
+	my ($sink) = @_;
+	my @reports;
+
+	for my $text ($sink->messages) {
+		my ($name, $part) = $text =~ /filename="?([^";\s]+)"?.*?\r\n\r\n
+		    ([A-Za-z0-9+\/=\r\n]+)/sx or next;
+		my ($gzip, $xml) = (decode_base64($part));
+		gunzip(\$gzip => \$xml) or next;
+		my $file = write_file('report.xml', $xml);
+		my ($status, $output) = run_command('xmllint', '--noout',
+		    '--schema', source_dir() . '/t/lib/dmarc-2.0.xsd', $file);
+		push @reports, { xml => $xml, text => $text, name => $name,
+		    errors => $status == 0 ? '' : $output };
+	}
+	return @reports;
+}
+
+sub field {
+	my ($report, $name) = @_;
+	return join ',', $report->{xml} =~ m{<$name>([^<]*)</$name>}g;
+}
+
+sub wait_list {
+	my ($server, @domains) = @_;
+	wait_for('the list', sub {
+		my (undef, $list) = $server->ctl('dmarc', 'list');
+		return @domains == grep { $list =~ /^\Q$_\E, from /m } @domains;
+	});
+}
+
+subtest 'sending' => sub {
+	my $sink = start_sink();
+	my $server = start_millgate(text => configuration('',
+	    via => "smtp:127.0.0.1:$sink->{port}"));
+
+	my ($status, $output) = $server->ctl('dmarc', 'send');
+	like $output, qr/there is nothing to report/, 'nothing yet';
+	attempt($server, 'own.test') for 1 .. 3;
+	attempt($server, $_) for qw(forged.test abroad.test nowhere.test);
+	wait_list($server, qw(own.test forged.test abroad.test nowhere.test));
+
+	($status, $output) = $server->ctl('dmarc', 'send', 'own.test');
+	is $status, 0, 'sends one';
+	like $output, qr/domain=own\.test, id=\w+, to=<dmarc\@own\.test>, messages=3, rows=1, sent: \w+/,
+	    'and says so';
+	wait_for('the report', sub { $sink->messages });
+	my ($report) = reports($sink);
+	is $report->{errors}, '', 'it is what the schema says';
+	is field($report, 'count'), '3', 'all messages are counted';
+	is field($report, 'domain'), 'own.test,own.test', 'the domain';
+	is field($report, 'p'), 'reject', 'the policy';
+	is field($report, 'adkim'), 's', 'the mode';
+	is field($report, 'disposition'), 'pass', 'what became of them';
+	is field($report, 'org_name'), 'mx.example.test', 'we made it';
+	like $report->{name},
+	    qr/^mx\.example\.test!own\.test!\d+!\d+(?:!\w+)?\.xml\.gz$/,
+	    'the name of the file';
+	like $report->{text}, qr/^From: <reports\@example\.test>\r$/m,
+	    'from our address';
+	ok((grep { /^MAIL FROM:<>/ } $sink->commands), 'with the null sender');
+
+	($status, $output) = $server->ctl('dmarc', 'send');
+	is $status, 0, 'sends all';
+	like $output, qr/domain=abroad\.test, .*to=<a\@willing\.test>, messages=1, rows=1, sent/,
+	    'to another domain that wants it';
+	like $output, qr/domain=abroad\.test, .*to=<b\@other\.test>, refused: /,
+	    'not to one that did not say so';
+	like $output, qr/domain=nowhere\.test, .*refused: nobody takes it/,
+	    'to nobody if nobody does';
+	like $output, qr/domain=forged\.test, .*messages=1, rows=1, sent/,
+	    'of refused mail, too';
+	unlike $output, qr/own\.test/, 'none twice';
+	wait_for('the reports', sub { $sink->messages == 3 });
+	is_deeply [ sort map { /^RCPT TO:<(.*?)>/ } $sink->commands ],
+	    [ qw(a@willing.test dmarc@forged.test dmarc@own.test) ],
+	    'these and no others got any';
+	is scalar(grep { $_->{errors} eq '' } reports($sink)), 3,
+	    'all are what the schema says';
+	($status, $output) = $server->ctl('dmarc', 'list');
+	is $output, '', 'nothing is left';
+	($status, $output) = $server->ctl('dmarc', 'send', 'a b');
+	isnt $status, 0, 'no domain';
+	is $server->stop, 0, 'ends';
+};
+
+subtest 'a fleet' => sub {
+	my ($redis, $sink) = (start_redis(), start_sink());
+	my @fleet = map { start_millgate(text => configuration(<<"END",
+store { type = redis server = { "127.0.0.1:$redis->{port}" } }
+END
+	    via => "smtp:127.0.0.1:$sink->{port}", interval => '3s')) } 1 .. 2;
+
+	# In one interval or two: reports that are due go by themselves.
+	attempt($fleet[$_ % 2], 'own.test') for 1 .. 6;
+	my (@reports, $count);
+	wait_for('all messages in reports', sub {
+		$count = 0;
+		@reports = reports($sink);
+		$count += $_ for map { split /,/, field($_, 'count') } @reports;
+		return $count >= 6;
+	});
+	my %ids = map { field($_, 'report_id') => 1 } @reports;
+	$_->ctl('dmarc', 'send') for @fleet;
+	wait_for('empty queues', sub {
+		return !grep { ($_->ctl('queue', 'list'))[1] !~ /is empty/ }
+		    @fleet;
+	});
+	is $count, 6, 'each message is in one report';
+	is scalar(keys %ids), scalar($sink->messages), 'each report is sent once';
+	is $_->stop, 0, 'ends' for @fleet;
+};
+
+subtest 'no reports' => sub {
+	my $server = start_millgate;
+	my ($status, $output) = $server->ctl('dmarc', 'list');
+
+	isnt $status, 0, 'nothing to list';
+	like $output, qr/no reports are made/, 'it says why';
 	is $server->stop, 0, 'ends';
 };
 
