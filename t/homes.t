@@ -118,6 +118,13 @@ for my $home (sort keys %homes) {
 	}
 }
 
+# OpenDKIM's tool that speaks as an MTA.
+for my $front (qw(auth library)) {
+	my ($status, $output) = run_command('miltertest', '-v', '-D',
+	    "port=$port{$front}", '-s', source_dir() . '/t/lib/host.lua');
+	is($status, 0, "$front: miltertest is content") or diag $output;
+}
+
 # A message whose filters are at work when the host is told to end: it waits
 # for a DNS server, which has been asked for DMARC's record, so the header was
 # there.  Returns a handle for the reply.
