@@ -4,7 +4,7 @@
  *
  * The master loads the files once (conf_load) and hands each child a snapshot:
  * the same text, and the contents of the table files and of those files
- * (certificates, keys) that the child's role may see.  A child parses the
+ * (certificates, keys, key tables) that the child's role may see.  A child parses the
  * snapshot before it locks itself in, so what runs never depends on files
  * edited since.
  */
@@ -54,13 +54,17 @@ const void *conf_get(const struct conf *, const char *kind_name);
 const struct conf_section *conf_sections(const struct conf *,
     const char *kind_name, size_t *count);
 
-/* Contents of a file option's file; false if this process may not see it. */
+/*
+ * Contents of the file of a file option or of one that a key table names; false
+ * if this process may not see it.
+ */
 bool conf_file(const struct conf *, const char *path, const char **bytes,
     size_t *len);
 
 /*
- * Says which of the file options this snapshot carries: called per section and
- * option, true keeps the bytes.  Table files are always carried.
+ * Says which of the file options and key tables this snapshot carries: called
+ * per section and option, true keeps the bytes, those of the files that a key
+ * table names, too.  Other table files are always carried.
  */
 typedef bool conf_may_see_f(const struct conf_section *, const char *option,
     void *argument);

@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf_impl.h"
+#include "base/key_table.h"
 #include "base/log.h"
 
 #define MAGIC 0x4d475331u		/* "MGS1" */
@@ -57,6 +58,28 @@ write_entry(int fd, enum entry_kind kind, const char *name,
 	    write_all(fd, bytes, len) != 0 ? -1 : 0;
 }
 
+/* Does the value of that option name the file? */
+static bool
+names_file(const struct option_row *row, const void *values, const char *path)
+{
+	const void *at = (const char *)values + row->offset;
+	const struct key_table *keys;
+	const char *file;
+
+	if (row->type == OPTION_file) {
+		file = *(const option_file_t *)at;
+		return file != NULL && strcmp(file, path) == 0;
+	}
+	if (row->type != OPTION_key_table)
+		return false;
+	if ((keys = *(const option_key_table_t *)at) == NULL)
+		return false;
+	for (size_t i = 0; i < keys->file_count; i++)
+		if (strcmp(keys->files[i].path, path) == 0)
+			return true;
+	return strcmp(keys->name, path) == 0;
+}
+
 /* May the reader see that file, by any option that names it? */
 static bool
 is_seen(const struct conf *conf, const struct conf_bytes *file,
@@ -71,13 +94,8 @@ is_seen(const struct conf *conf, const struct conf_bytes *file,
 			    &group->sections[n / kind->row_count];
 			const struct option_row *row =
 			    &kind->rows[n % kind->row_count];
-			const char *path;
 
-			if (row->type != OPTION_file)
-				continue;
-			path = *(const option_file_t *)
-			    ((const char *)section->values + row->offset);
-			if (path != NULL && strcmp(path, file->path) == 0 &&
+			if (names_file(row, section->values, file->path) &&
 			    may_see(section, row->name, argument))
 				return true;
 		}

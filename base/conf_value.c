@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf_impl.h"
+#include "base/key_table.h"
 #include "base/log.h"
 #include "base/table.h"
 
@@ -65,6 +66,39 @@ fill_file(const struct filling *f, const struct conf_word *word)
 	place(f, word);
 	buf_printf(f->errors, "%s: %s\n", path, why);
 	return -1;
+}
+
+/* The table and all files that it names. */
+static int
+fill_key_table(const struct filling *f, const struct conf_word *word)
+{
+	const char *path, *why;
+	const struct conf_bytes *file;
+	const struct key_table *keys;
+	int rc = 0;
+
+	if (word->text[0] == '\0')
+		return 0;
+	path = conf_path(f->conf, word->text);
+	if ((file = conf_bytes_get(f->conf, path, false, &why)) == NULL) {
+		/* A snapshot lacks what this process may not see. */
+		if (!f->conf->from_disk)
+			return 0;
+		place(f, word);
+		buf_printf(f->errors, "%s: %s\n", path, why);
+		return -1;
+	}
+	keys = key_table_parse(f->conf->arena, path, file->bytes, file->len,
+	    f->errors);
+	*(option_key_table_t *)f->at = keys;
+	for (size_t i = 0; keys != NULL && i < keys->file_count; i++)
+		if (conf_bytes_get(f->conf, keys->files[i].path, false,
+		    &why) == NULL) {
+			buf_printf(f->errors, "%s:%d: %s: %s\n", path,
+			    keys->files[i].line, keys->files[i].path, why);
+			rc = -1;
+		}
+	return keys == NULL ? -1 : rc;
 }
 
 static void
@@ -220,6 +254,8 @@ fill_row(const struct filling *f)
 	}
 	if (f->row->type == OPTION_file)
 		return fill_file(f, s->words);
+	if (f->row->type == OPTION_key_table)
+		return fill_key_table(f, s->words);
 	if (f->row->type == OPTION_string) {
 		*(option_string_t *)f->at = s->words[0].text;
 		return 0;

@@ -38,6 +38,7 @@ static const struct {
 	[OPTION_choice] = { "choice", NULL, NULL },
 	[OPTION_file] = { "file", NULL, NULL },
 	[OPTION_table] = { "table", NULL, NULL },
+	[OPTION_key_table] = { "key table", NULL, NULL },
 };
 
 const char *

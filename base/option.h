@@ -23,6 +23,9 @@
  *					over its bytes (conf_file())
  * table	const struct table *	a list, or "type:..." (table.h); NULL
  *					if not set
+ * key_table	const struct key_table * or NULL	a path; the master reads
+ *					it and the files that it names
+ *					(key_table.h, conf_file())
  * A default is text as in the file; lists: "a, b".  NULL: none.
  */
 #ifndef BASE_OPTION_H
@@ -33,11 +36,12 @@
 #include <stdint.h>
 
 struct buf;
+struct key_table;
 struct table;
 
 enum option_type { OPTION_flag, OPTION_number, OPTION_size, OPTION_duration,
 	OPTION_string, OPTION_strings, OPTION_choice, OPTION_file,
-	OPTION_table };
+	OPTION_table, OPTION_key_table };
 
 typedef bool option_flag_t;
 typedef int64_t option_number_t;
@@ -48,6 +52,7 @@ typedef const char *const *option_strings_t;
 typedef int option_choice_t;
 typedef const char *option_file_t;
 typedef const struct table *option_table_t;
+typedef const struct key_table *option_key_table_t;
 
 struct option_row {
 	const char *name;

@@ -7,6 +7,7 @@
 #ifndef FILTERS_DKIM_ENGINE_H
 #define FILTERS_DKIM_ENGINE_H
 
+#include <openssl/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,9 +63,9 @@ void dkim_verifier_eom(struct dkim_verifier *);
 /* --- signing --- */
 
 struct dkim_signer_settings {
-	const char *key;		/* PEM */
+	const char *key;		/* PEM; NULL: see dkim_signing_by() */
 	size_t key_len;
-	const char *selector;
+	const char *selector;		/* of this key */
 	const char *const *fields;	/* sign those that are there; NULL-ended */
 	const char *const *oversign;	/* and one more of these */
 	bool relaxed_header, relaxed_body;
@@ -76,7 +77,10 @@ struct dkim_signer *dkim_signer_new(const struct dkim_signer_settings *,
     const char **why);
 void dkim_signer_free(struct dkim_signer **);
 
-/* Begins a message with its header; NULL: *why. */
+/*
+ * Begins a message with its header; NULL: *why.  The domain is NULL if the
+ * signer has no key.
+ */
 struct dkim_signing *dkim_signing_new(struct dkim_signer *, struct arena *,
     const struct headers *, const char *domain, const char *id,
     const char **why);
@@ -94,6 +98,18 @@ int dkim_signing_feed(struct dkim_signing *, const struct body *,
  * NULL: *why.
  */
 const char *dkim_signing_eom(struct dkim_signing *, const char **why);
+
+/*
+ * The same by another key, any number of times: the message is hashed once for
+ * all of them.  No body may follow.
+ */
+struct dkim_signing_key {
+	const char *domain, *selector;
+	EVP_PKEY *key;			/* dkim_key_private() */
+};
+
+const char *dkim_signing_by(struct dkim_signing *,
+    const struct dkim_signing_key *, const char **why);
 void dkim_signing_free(struct dkim_signing **);
 
 /* For ARC-Seal: b= for a hash (SHA-256), folded, or NULL and *why; and a=. */

@@ -23,7 +23,7 @@
 
 struct dkim_signer {
 	struct arena *arena;
-	EVP_PKEY *key;
+	EVP_PKEY *key;			/* NULL: the caller has some */
 	const char *selector;
 	const char *const *fields, *const *oversign;
 	bool relaxed_header, relaxed_body;
@@ -37,6 +37,7 @@ struct dkim_signing {
 	unsigned instance;		/* of ARC; 0: DKIM */
 	EVP_MD_CTX *header_hash, *body_hash;
 	struct dkim_canon_body body;
+	const char *bh;			/* NULL: the body goes on */
 	struct buf names;		/* h=, folded */
 	size_t line;			/* of its last line */
 };
@@ -63,12 +64,14 @@ dkim_signer_new(const struct dkim_signer_settings *settings, const char **why)
 	if (signer == NULL)
 		fatal("dkim: out of memory");
 	signer->arena = arena_new(0);
-	signer->selector = arena_strdup(signer->arena, settings->selector);
 	signer->fields = copy_strings(signer->arena, settings->fields);
 	signer->oversign = copy_strings(signer->arena, settings->oversign);
 	signer->relaxed_header = settings->relaxed_header;
 	signer->relaxed_body = settings->relaxed_body;
 	signer->expire = settings->expire;
+	if (settings->key == NULL)
+		return signer;
+	signer->selector = arena_strdup(signer->arena, settings->selector);
 	signer->key = dkim_key_private(settings->key, settings->key_len, why);
 	if (signer->key == NULL)
 		dkim_signer_free(&signer);
@@ -180,7 +183,8 @@ dkim_signing_new(struct dkim_signer *signer, struct arena *arena,
 	(void)id;
 	signing->signer = signer;
 	signing->arena = arena;
-	signing->domain = arena_strdup(arena, domain);
+	if (domain != NULL)
+		signing->domain = arena_strdup(arena, domain);
 	signing->header_hash = dkim_hash_new(false);
 	signing->body_hash = dkim_hash_new(false);
 	signing->line = 8 + strlen("h=");
@@ -225,39 +229,49 @@ dkim_signing_feed(struct dkim_signing *signing, const struct body *body,
 	return (int)n;
 }
 
-/* All of the field's value but what b= holds. */
 static void
-put_value(struct dkim_signing *signing, struct buf *value)
+end_body(struct dkim_signing *signing)
 {
-	const struct dkim_signer *signer = signing->signer;
 	unsigned char hash[DKIM_HASH_SIZE];
-	int64_t now = time(NULL);
 
+	if (signing->bh != NULL)
+		return;
 	dkim_canon_body_end(&signing->body);
 	EVP_DigestFinal_ex(signing->body_hash, hash, NULL);
+	signing->bh = dkim_base64(signing->arena, hash, sizeof(hash));
+}
+
+/* All of the field's value but what b= holds. */
+static void
+put_value(const struct dkim_signing *signing,
+    const struct dkim_signing_key *key, struct buf *value)
+{
+	const struct dkim_signer *signer = signing->signer;
+	int64_t now = time(NULL);
+
 	if (signing->instance == 0)
 		buf_puts(value, "v=1;");
 	else
 		buf_printf(value, "i=%u;", signing->instance);
 	buf_printf(value, " a=%s; c=%s/%s;\r\n\td=%s;\r\n\ts=%s; t=%lld;",
-	    dkim_key_algorithm(signer->key),
+	    dkim_key_algorithm(key->key),
 	    signer->relaxed_header ? "relaxed" : "simple",
 	    signer->relaxed_body ? "relaxed" : "simple",
-	    signing->domain, signer->selector, (long long)now);
+	    key->domain, key->selector, (long long)now);
 	if (signer->expire > 0)
 		buf_printf(value, " x=%lld;",
 		    (long long)(now + signer->expire));
 	buf_puts(value, "\r\n\th=");
 	buf_append(value, signing->names.data, signing->names.len);
-	buf_printf(value, ";\r\n\tbh=%s;\r\n\tb=",
-	    dkim_base64(signing->arena, hash, sizeof(hash)));
+	buf_printf(value, ";\r\n\tbh=%s;\r\n\tb=", signing->bh);
 }
 
 /* The hash of the header with this field behind it, whose b= is empty. */
 static void
-finish_hash(struct dkim_signing *signing, const struct buf *value,
+finish_hash(const struct dkim_signing *signing, const struct buf *value,
     unsigned char *hash)
 {
+	EVP_MD_CTX *header_hash = dkim_hash_new(false);
 	const char *name = signing->instance == 0 ? "DKIM-Signature" :
 	    "ARC-Message-Signature";
 	struct buf field = BUF_INIT, canonical = BUF_INIT;
@@ -268,29 +282,42 @@ finish_hash(struct dkim_signing *signing, const struct buf *value,
 	dkim_canon_field(&canonical, signing->signer->relaxed_header,
 	    field.data, field.len, strlen(name));
 	/* 3.7: without the last CRLF. */
-	EVP_DigestUpdate(signing->header_hash, canonical.data,
-	    canonical.len - 2);
-	EVP_DigestFinal_ex(signing->header_hash, hash, NULL);
+	if (EVP_MD_CTX_copy_ex(header_hash, signing->header_hash) != 1)
+		fatal("dkim: out of memory");
+	EVP_DigestUpdate(header_hash, canonical.data, canonical.len - 2);
+	EVP_DigestFinal_ex(header_hash, hash, NULL);
+	EVP_MD_CTX_free(header_hash);
 	buf_release(&field);
 	buf_release(&canonical);
 }
 
 const char *
-dkim_signing_eom(struct dkim_signing *signing, const char **why)
+dkim_signing_by(struct dkim_signing *signing,
+    const struct dkim_signing_key *key, const char **why)
 {
 	unsigned char hash[DKIM_HASH_SIZE];
 	struct buf value = BUF_INIT;
 	const char *text = NULL, *b;
 
-	put_value(signing, &value);
+	end_body(signing);
+	put_value(signing, key, &value);
 	finish_hash(signing, &value, hash);
-	b = dkim_key_sign(signing->signer->key, signing->arena, hash, why);
+	b = dkim_key_sign(key->key, signing->arena, hash, why);
 	if (b != NULL) {
 		buf_puts(&value, b);
 		text = arena_strndup(signing->arena, value.data, value.len);
 	}
 	buf_release(&value);
 	return text;
+}
+
+const char *
+dkim_signing_eom(struct dkim_signing *signing, const char **why)
+{
+	const struct dkim_signing_key own = { signing->domain,
+		signing->signer->selector, signing->signer->key };
+
+	return dkim_signing_by(signing, &own, why);
 }
 
 void
