@@ -12,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/dns.h"
+#include "base/key_table.h"
 #include "base/log.h"
 #include "base/task.h"
 #include "filters/dkim_signature.h"
@@ -27,6 +29,7 @@
 #define BITS_MAX	4096		/* what verifiers have to know */
 #define STRING_MAX	255		/* RFC 1035, 3.3.14 */
 #define CHECK_MS	10000
+#define TABLE_MAX	(1024 * 1024)	/* as the master reads it */
 
 /* What was asked for. */
 struct request {
@@ -36,6 +39,7 @@ struct request {
 	const char *domain, *selector, *file, *server;
 	const char *name;		/* of the record */
 	EVP_PKEY *key;
+	const struct key_table *table;	/* NULL: one key */
 	int status;			/* of the exit */
 };
 
@@ -255,13 +259,64 @@ compare(struct request *request, const struct dns_answer *answer)
 	return EXIT_SUCCESS;
 }
 
+static int
+check_one(struct request *request)
+{
+	return compare(request, dns_query(request->arena, request->name,
+	    DNS_TXT, task_deadline(CHECK_MS)));
+}
+
+/* Several patterns may have the same key. */
+static bool
+was_checked(const struct key_table *table, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(table->lines[i].domain,
+		    table->lines[n].domain) == 0 &&
+		    strcmp(table->lines[i].selector,
+		    table->lines[n].selector) == 0)
+			return true;
+	return false;
+}
+
+static int
+check_line(struct request *request, const struct key_line *line)
+{
+	int status;
+
+	request->file = request->table->files[line->file].path;
+	request->name = arena_printf(request->arena, "%s._domainkey.%s",
+	    line->selector, line->domain);
+	if ((status = key_read(request)) == 0)
+		status = check_one(request);
+	EVP_PKEY_free(request->key);
+	request->key = NULL;
+	return status;
+}
+
+/* Those of the past may be gone from DNS; those to come must be there. */
+static int
+check_lines(struct request *request)
+{
+	const struct key_table *table = request->table;
+	int today = key_table_day(time(NULL)), status = EXIT_SUCCESS, one;
+
+	for (size_t i = 0; i < table->count && status != EX_TEMPFAIL; i++) {
+		if (table->lines[i].until < today || was_checked(table, i))
+			continue;
+		one = check_line(request, &table->lines[i]);
+		status = one == EXIT_SUCCESS ? status : one;
+	}
+	return status;
+}
+
 static void
 check_task(void *argument)
 {
 	struct request *request = argument;
 
-	request->status = compare(request, dns_query(request->arena,
-	    request->name, DNS_TXT, task_deadline(CHECK_MS)));
+	request->status = request->table == NULL ? check_one(request) :
+	    check_lines(request);
 	task_stop();
 }
 
@@ -284,6 +339,28 @@ check(struct request *request)
 	dns_shutdown();
 	task_shutdown();
 	return request->status;
+}
+
+static int
+check_table(struct request *request)
+{
+	struct buf text = BUF_INIT, errors = BUF_INIT;
+	BIO *bio = BIO_new_file(request->file, "r");
+	int n;
+
+	if (bio == NULL)
+		return fails(EX_NOINPUT, request->file, strerror(errno));
+	while (text.len < TABLE_MAX && (n = BIO_read(bio,
+	    buf_reserve(&text, 4096), 4096)) > 0)
+		text.len += (size_t)n;
+	BIO_free(bio);
+	request->table = key_table_parse(request->arena, request->file,
+	    text.data, text.len, &errors);
+	if (request->table == NULL)
+		fprintf(stderr, "%s", errors.data);
+	buf_release(&errors);
+	buf_release(&text);
+	return request->table == NULL ? EX_DATAERR : check(request);
 }
 
 /* --- the command line --- */
@@ -379,12 +456,13 @@ struct command {
 	const char *word, *letters;
 	bool published;			/* is about a key and its record */
 	int (*run)(struct request *);
+	int (*run_table)(struct request *);	/* without -d and -s */
 };
 
 static const struct command commands[] = {
-	{ "keygen", "b:t:", false, keygen },
-	{ "dns", "d:s:", true, print_record },
-	{ "check", "d:s:", true, check },
+	{ "keygen", "b:t:", false, keygen, NULL },
+	{ "dns", "d:s:", true, print_record, NULL },
+	{ "check", "d:s:", true, check, check_table },
 };
 
 static int
@@ -397,6 +475,9 @@ run(struct request *request, const struct command *command, int argc,
 		return status;
 	if (!command->published)
 		return command->run(request);
+	if (command->run_table != NULL && request->domain == NULL &&
+	    request->selector == NULL)
+		return command->run_table(request);
 	if (request->domain == NULL || request->selector == NULL)
 		return usage();
 	if ((status = set_name(request)) != 0 ||

@@ -17,7 +17,9 @@ struct arena;
 	"  dkim dns -d domain -s selector file\n"			\
 	"                             the record to publish for it\n"	\
 	"  dkim check -d domain -s selector file [--server address@port]\n" \
-	"                             is that record in DNS?\n"
+	"                             is that record in DNS?\n"		\
+	"  dkim check table [--server address@port]\n"			\
+	"                             are those of a key table?\n"
 
 /* Runs the words behind "dkim", that one included; returns an exit status. */
 int dkim_command(int argc, char **argv);

@@ -97,6 +97,32 @@ check('two records', 1, qr/several TXT records/, 'two', 'rsa');
 check('revoked', 1, qr/key revoked/, 'gone', 'rsa');
 check('other text', 1, qr/malformed key record/, 'text', 'rsa');
 
+# All keys of a table
+sub check_table {
+	my ($name, $status, $pattern, $text) = @_;
+	write_file('table', $text);
+	return says("table: $name", $status, $pattern, 'check', "$dir/table",
+	    @where);
+}
+my $good = "keys.test keys.test rsa rsa.key\n.keys.test keys.test rsa rsa.key\n" .
+    "keys.test keys.test ed $dir/ed.key from 2090-01-01\n";
+my $said = check_table('all there', 0, qr/^ed\._domainkey.*is published$/m,
+    $good);
+is(() = $said =~ /is published/g, 2, 'table: each key once');
+$said = check_table('another key', 1, qr/two\._domainkey.*several TXT/,
+    "a.test keys.test two rsa.key\n$good");
+is(() = $said =~ /is published/g, 2, 'table: the others are checked, too');
+check_table('not there yet', 1, qr/next\._domainkey.*no TXT record/,
+    "${good}keys.test keys.test next rsa.key from 2090-01-01\n");
+check_table('over', 0, qr/is published/,
+    "${good}keys.test keys.test last rsa.key until 2020-01-01\n");
+check_table('no key file', 66, qr/none\.key: .*No such file/,
+    "keys.test keys.test rsa none.key\n");
+check_table('malformed', 65, qr/table:1: "keys\.test": pattern, domain/,
+    "keys.test rsa rsa.key\n");
+check_table('empty', 65, qr/table:1: there is no key/, '');
+says('no table', 66, qr/No such file/, 'check', "$dir/none", @where);
+
 # opendkim-testkey knows RSA only.
 write_file('resolv.unbound', "stub-zone:\n\tname: \"keys.test\"\n" .
     "\tstub-addr: 127.0.0.1\@$dns->{port}\nserver:\n" .
