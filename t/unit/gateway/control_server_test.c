@@ -155,7 +155,7 @@ struct ask_case {
 
 static const struct ask_case cases[] = {
 	{ "empty", "\n", NULL, NULL, "", "=usage the request is empty\n" },
-	{ "unknown", "dance\n", NULL, NULL, "=usage queue, explain", "\n" },
+	{ "unknown", "dance\n", NULL, NULL, "=usage queue, dmarc, explain", "\n" },
 	{ "queue list", "queue list\n",
 	    "+A1 10 2026-11-24 03:45:46 held <a@b> <c@d>\n|"
 	    "+B2 10 2026-11-24 03:45:46 held <a@b> <c@d>\n"
@@ -184,6 +184,12 @@ static const struct ask_case cases[] = {
 	{ "an id too many", "queue sites A1\n", NULL, NULL, "=usage", "\n" },
 	{ "a bad id", "queue show a/b\n", NULL, NULL, "",
 	    "=error that is not an id\n" },
+	{ "reports", "dmarc list\n", "+a.test, from x\n|=ok", "dmarc-list ",
+	    "+a.test, from x\n", "=ok\n" },
+	{ "send a report", "dmarc send a.test\n", "=ok", "dmarc-send a.test",
+	    "", "=ok\n" },
+	{ "send to no domain", "dmarc send a/b\n", NULL, NULL, "",
+	    "=usage dmarc list|send [domain]\n" },
 	{ "explain", "explain 4bXk2w\n", NULL, NULL,
 	    "  delivery to <c@d.test>: deferred\n"
 	    "+    host x said: no\\x07\n", "=ok\n" },
