@@ -30,7 +30,9 @@ END {
 }
 
 my ($key, $record) = dkim_key('sel', 2048);
-chmod 0600, $key;
+my ($listed) = dkim_key('listed', 2048);
+chmod 0600, $key, $listed;
+my $table = write_file('table', "sender.test sender.test l listed.key\n");
 my $dovecot = start_dovecot();
 my ($milter, $library) = (free_port(), free_port());
 my $server = start_millgate(as_root => 1, text => <<"END");
@@ -45,6 +47,7 @@ dkim_sign example {
 	selector = sel
 	key = "$key"
 }
+dkim_sign many { keys = "$table" }
 filter_host hosted {
 	filters = { spf, authres, example }
 	listen = { "127.0.0.1:$milter", "unix:\@DIR\@/milter" }
@@ -101,9 +104,10 @@ my ($asked, $said) = $server->ctl('dmarc', 'send');
 like($said, qr/there is nothing to report/, 'the relay asks for reports');
 
 # The key's bytes, as they stand in the file.
-my ($part) = read_file($key) =~ /^([A-Za-z0-9+\/]{64})$/m;
+sub part_of { return (read_file($_[0]) =~ /^([A-Za-z0-9+\/]{64})$/m)[0] }
+my ($part, $listed_part) = map { part_of($_) } $key, $listed;
 sub holds {
-	my ($pid) = @_;
+	my ($pid, $part) = @_;
 
 	open my $memory, '<:raw', "/proc/$pid/mem" or die "mem of $pid: $!";
 	for my $map (split /\n/, read_file("/proc/$pid/maps")) {
@@ -127,9 +131,13 @@ sub holds {
 }
 for my $role (qw(gateway relay policy console)) {
 	my ($pid) = $server->children($role);
-	ok(!holds($pid), "$role does not hold the key");
+	ok(!holds($pid, $part), "$role does not hold the key");
+	ok(!holds($pid, $listed_part), "$role holds none of a table");
 }
-ok(holds($server->{pid}), 'the master does: the search can find it');
+is(scalar(grep { holds($_, $listed_part) } $server->children('host')), 1,
+    'one host alone holds the key of the table');
+ok(holds($server->{pid}, $_), 'the master does: the search can find it')
+    for $part, $listed_part;
 
 is($server->stop, 0, 'ends with status 0');
 done_testing;
