@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/conf.h"
 #include "base/task.h"
+#include "filters/dmarc_override.h"
 #include "filters/dmarc_policy.h"
 #include "filters/dmarc_report.h"
 #include "filters/domain.h"
@@ -26,6 +27,12 @@
 	    "Refuse mail that fails under p=reject; no: as quarantine.") \
 	ROW(o, quarantine, choice, "hold", "hold|mark", NULL,		\
 	    "What p=quarantine does: hold the mail, or only report it.") \
+	ROW(o, override, strings, NULL, NULL, NULL,			\
+	    "Rules for mail that fails, whatever the policy says; the first " \
+	    "that matches applies: \"example.org = none\" lets it pass for " \
+	    "that author's domain, \".example.org = quarantine\" is for all " \
+	    "domains below it, \"192.0.2.0/24 = reject\" for clients of a " \
+	    "network. They go before a trusted seal of ARC.")		\
 	ROW(o, temperror, choice, "defer", "defer|accept", NULL,	\
 	    "When DNS failed for an aligned domain under p=reject or "	\
 	    "p=quarantine: 451, or let pass.")				\
@@ -67,7 +74,21 @@ struct instance {
 	const struct dmarc_options *options;
 	struct domain_suffixes *suffixes;
 	struct dmarc_reporter *reporter;	/* NULL: no reports */
+	struct dmarc_overrides *overrides;	/* NULL: none */
 };
+
+static void
+dmarc_release(void *argument)
+{
+	struct instance *instance = argument;
+
+	if (instance == NULL)
+		return;
+	domain_suffixes_free(&instance->suffixes);
+	dmarc_reporter_free(&instance->reporter);
+	dmarc_overrides_free(&instance->overrides);
+	free(instance);
+}
 
 static void *
 dmarc_setup(const struct conf *conf, const struct conf_section *section,
@@ -81,32 +102,19 @@ dmarc_setup(const struct conf *conf, const struct conf_section *section,
 	}
 	instance->options = section->values;
 	instance->reporter = dmarc_reporter_new(conf, why);
-	if (instance->reporter == NULL && *why != NULL) {
-		free(instance);
-		return NULL;
-	}
-	if (instance->options->discovery != DISCOVERY_PSL)
-		return instance;
-	instance->suffixes = domain_suffixes_load(instance->options->psl_file,
-	    why);
-	if (instance->suffixes == NULL) {
-		dmarc_reporter_free(&instance->reporter);
-		free(instance);
-		return NULL;
-	}
+	if (instance->reporter == NULL && *why != NULL)
+		goto bad;
+	if (dmarc_overrides_new(instance->options->override,
+	    &instance->overrides, why) == -1)
+		goto bad;
+	if (instance->options->discovery == DISCOVERY_PSL &&
+	    (instance->suffixes = domain_suffixes_load(
+	    instance->options->psl_file, why)) == NULL)
+		goto bad;
 	return instance;
-}
-
-static void
-dmarc_release(void *argument)
-{
-	struct instance *instance = argument;
-
-	if (instance == NULL)
-		return;
-	domain_suffixes_free(&instance->suffixes);
-	dmarc_reporter_free(&instance->reporter);
-	free(instance);
+bad:
+	dmarc_release(instance);
+	return NULL;
 }
 
 /* --- authenticated domains --- */
@@ -268,51 +276,69 @@ note(struct filter_run *run, const struct dmarc_lookup *lookup,
 	run->mail_state = dmarc_report_row(run->mail, lookup, policy, &facts);
 }
 
-/* What a failing message's report says of what enforce() does. */
-static void
-note_failure(struct filter_run *run, const struct dmarc_lookup *lookup,
-    const struct dmarc_policy *policy, enum dmarc_action action)
+/* What is done here where the policy asks for an action. */
+static enum dmarc_action
+permitted(const struct filter_run *run, enum dmarc_action action)
 {
 	const struct dmarc_options *options =
 	    ((const struct instance *)run->instance)->options;
-	enum dmarc_action taken = action;
+
+	if (action == DMARC_REJECT && !options->reject)
+		action = DMARC_QUARANTINE;
+	if (action == DMARC_QUARANTINE &&
+	    options->quarantine != QUARANTINE_HOLD)
+		action = DMARC_NONE;
+	return action;
+}
+
+/*
+ * What a failing message's report says of what is done, by a rule of ours or
+ * without one (NULL).  A forwarder is trusted where its network's rule is the
+ * milder.
+ */
+static void
+note_failure(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, enum dmarc_action action,
+    enum dmarc_action taken, const struct dmarc_override *rule)
+{
 	const char *reason = NULL, *comment = NULL;
 
-	if (taken == DMARC_REJECT && !options->reject)
-		taken = DMARC_QUARANTINE;
-	if (taken == DMARC_QUARANTINE &&
-	    options->quarantine != QUARANTINE_HOLD)
-		taken = DMARC_NONE;
 	if (policy->record.testing && policy->record.p != DMARC_NONE)
 		reason = "policy_test_mode";
 	if (taken != action) {
 		reason = "local_policy";
-		comment = "not enforced here";
+		comment = rule == NULL ? "not enforced here" :
+		    arena_printf(run->mail->arena, "rule for %s", rule->what);
+		if (rule != NULL && rule->network != NULL && taken < action)
+			reason = "trusted_forwarder";
 	}
 	note(run, lookup, policy, dmarc_action_name(taken), reason, comment);
 }
 
+/* whose: "DMARC policy of example.org" */
 static struct verdict
-enforce(struct filter_run *run, const struct dmarc_policy *policy,
-    enum dmarc_action action)
+enforce(struct filter_run *run, const char *whose, enum dmarc_action taken)
 {
-	const struct instance *instance = run->instance;
 	struct envelope *envelope = &run->mail->envelope;
-	struct arena *arena = run->mail->arena;
 
-	if (action == DMARC_REJECT && instance->options->reject)
+	if (taken == DMARC_REJECT)
 		return (struct verdict){ .action = ACTION_REJECT, .code = 550,
 			.enhanced = "5.7.1", .reason = "dmarc-reject",
-			.text = arena_printf(arena,
-			"DMARC policy of %s rejects this message",
-			policy->domain) };
-	if (action >= DMARC_QUARANTINE &&
-	    instance->options->quarantine == QUARANTINE_HOLD) {
+			.text = arena_printf(run->mail->arena,
+			"%s rejects this message", whose) };
+	if (taken == DMARC_QUARANTINE) {
 		envelope->hold = true;
-		envelope->hold_reason = arena_printf(arena,
-		    "DMARC policy of %s", policy->domain);
+		envelope->hold_reason = whose;
 	}
 	return VERDICT_CONTINUE;
+}
+
+static struct verdict
+enforce_policy(struct filter_run *run, const struct dmarc_policy *policy,
+    enum dmarc_action action)
+{
+	return enforce(run, arena_printf(run->mail->arena,
+	    "DMARC policy of %s", policy->domain), permitted(run, action));
 }
 
 /*
@@ -352,15 +378,43 @@ vouched(struct filter_run *run)
 	    ANSWER_NO;
 }
 
+/* A rule's "reject" holds, whatever the option reject makes of policies. */
+static struct verdict
+override(struct filter_run *run, const struct dmarc_lookup *lookup,
+    const struct dmarc_policy *policy, const char *why,
+    enum dmarc_action action, const struct dmarc_override *rule)
+{
+	struct arena *arena = run->mail->arena;
+	enum dmarc_action taken = rule->action == DMARC_REJECT ? DMARC_REJECT :
+	    permitted(run, rule->action);
+	struct finding *finding;
+
+	finding = report(run, "fail", arena_printf(arena,
+	    "%s; local policy: %s = %s", why, rule->what,
+	    dmarc_action_name(rule->action)), policy->author);
+	report_policy(run, finding, policy, rule->action);
+	finding_property(run, finding, "policy", "override",
+	    rule->network != NULL ? "network" : "domain");
+	note_failure(run, lookup, policy, action, taken, rule);
+	return enforce(run, arena_printf(arena, "Local DMARC policy for %s",
+	    policy->author), taken);
+}
+
 static struct verdict
 fail(struct filter_run *run, const struct dmarc_lookup *lookup,
     const struct dmarc_policy *policy, const char *author, const char *why,
     enum dmarc_action action)
 {
+	const struct instance *instance = run->instance;
+	const struct dmarc_override *rule = dmarc_override_find(
+	    instance->overrides, author,
+	    (const struct sockaddr *)&run->session->client);
 	const struct finding *arc;
 	struct finding *finding;
 	const char *sealer;
 
+	if (rule != NULL)
+		return override(run, lookup, policy, why, action, rule);
 	switch (vouched(run)) {
 	case ANSWER_NO:
 		break;
@@ -382,8 +436,8 @@ fail(struct filter_run *run, const struct dmarc_lookup *lookup,
 		return VERDICT_CONTINUE;
 	}
 	report_policy(run, report(run, "fail", why, author), policy, action);
-	note_failure(run, lookup, policy, action);
-	return enforce(run, policy, action);
+	note_failure(run, lookup, policy, action, permitted(run, action), NULL);
+	return enforce_policy(run, policy, action);
 }
 
 static struct verdict
@@ -470,7 +524,7 @@ check_malformed(struct filter_run *run, const struct dmarc_lookup *lookup,
 	if (strictest.found != DMARC_FOUND)
 		return VERDICT_CONTINUE;
 	report_policy(run, finding, &strictest, strictest.action);
-	return enforce(run, &strictest, strictest.action);
+	return enforce_policy(run, &strictest, strictest.action);
 }
 
 static struct verdict

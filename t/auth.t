@@ -17,6 +17,7 @@ my %domains = (
 	'foreign.test' => [ 'v=spf1 ip4:192.0.2.1 -all',
 	    'v=DMARC1; p=reject' ],
 	'hold.test' => [ 'v=spf1 -all', 'v=DMARC1; p=quarantine' ],
+	'excused.test' => [ 'v=spf1 -all', 'v=DMARC1; p=reject' ],
 	'watch.test' => [ 'v=spf1 ~all', 'v=DMARC1; p=none' ],
 	'broken.test' => [ 'v=spf1 foo:bar -all' ],
 	'plain.test' => [],
@@ -51,6 +52,7 @@ listener smtp {
 	hostname_lookup = no
 	filters = { spf, dkim, dmarc, authres }
 }
+dmarc { override = { "excused.test = none", "192.0.2.0/24 = reject" } }
 END
 
 my $number = 0;
@@ -185,6 +187,10 @@ my @cases = (
 	    changed(signed('foreign.test', 'rsa'), 'a test', 'a trick'),
 	    qr/^550 5\.7\.1 / ],
 	[ 'p=quarantine', 'hold.test', from('hold.test'), 'held' ],
+	[ 'p=reject, but a rule of ours', 'excused.test',
+	    from('excused.test'), spf('fail', 'excused.test'), 'dkim=none',
+	    dmarc('fail', 'excused.test', 'none', 'reject') .
+	    ' policy.override=domain' ],
 	[ 'p=none', 'watch.test', from('watch.test'),
 	    spf('softfail', 'watch.test'), 'dkim=none',
 	    dmarc('fail', 'watch.test', 'none', 'none') ],

@@ -56,6 +56,10 @@ my @bad = (
 	[ 'an address without owner', "listener other { address = { " .
 	    "\"127.0.0.1:1\" }\nsender_login = { \"a\@x.test=a\" } }\n",
 	    qr/check\.conf:\d+: sender_login: "a\@x\.test=a" has no logins/ ],
+	[ 'no network in a rule', "dmarc { override = { \"10.0.0.1/8 = none" .
+	    "\" } }\nlistener other { address = { \"127.0.0.1:1\" }\n" .
+	    "filters = { dmarc } }\n", qr/check\.conf:@{[ $next + 2 ]}: .*
+	    dmarc.*override:\ "10\.0\.0\.1\/8\ =\ none"/x ],
 	[ 'syntax', "listener {\n", qr/check\.conf:\d+: / ],
 );
 

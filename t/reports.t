@@ -160,6 +160,30 @@ END
 	is $server->stop, 0, 'ends';
 };
 
+subtest 'rules of ours' => sub {
+	my $server = start_millgate(text => configuration(<<'END'));
+dmarc { override = { "forged.test = quarantine", "127.0.0.0/8 = none" } }
+END
+	my %want = (
+		'forged.test' => 'quarantine|fail|fail|local_policy|' .
+		    'rule for forged.test',
+		'own.test' => 'none|fail|fail|trusted_forwarder|' .
+		    'rule for 127.0.0.0/8',
+		'trial.test' => 'none|fail|fail|policy_test_mode|',
+	);
+
+	like attempt($server, $_), qr/^250 /, "$_: not refused"
+	    for 'forged.test', 'sub.own.test', 'trial.test';
+	for my $domain (sort keys %want) {
+		wait_for("the tally of $domain", sub {
+			ask_reports($server, 'list') =~ /\Q$domain/ });
+		like +(claim($server, $domain))[2],
+		    qr/^1\|127\.0\.0\.1\|\Q$want{$domain}\E\|/,
+		    "$domain: the report says why";
+	}
+	is $server->stop, 0, 'ends';
+};
+
 subtest 'the policy process dies' => sub {
 	my $server = start_millgate(text => configuration());
 	my ($policy) = $server->children('policy');

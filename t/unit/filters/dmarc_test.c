@@ -1,3 +1,5 @@
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -5,6 +7,7 @@
 #include "base/conf.h"
 #include "base/task.h"
 #include "filters/dmarc.h"
+#include "filters/dmarc_override.h"
 #include "filters/dmarc_policy.h"
 #include "filters/spf.h"
 #include "policy/report.h"
@@ -364,6 +367,166 @@ overrides(void)
 	task_shutdown();
 }
 
+static void
+from_client(struct scene *s, const char *address)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)&s->session.client;
+
+	in->sin_family = AF_INET;
+	CU_ASSERT_FATAL(inet_pton(AF_INET, address, &in->sin_addr) == 1);
+	s->session.client_address = address;
+}
+
+static const char *const override_rules[] = { "a.bank.test = none",
+	".bank.test=quarantine", " None.Test = reject ",
+	"198.51.100.0/24 = none", "198.51.100.0/25 = reject",
+	"203.0.113.1 = reject", "hold.test = reject", NULL };
+
+/* Rules of ours: the first that matches, and only for what fails. */
+static void
+local_rules(void)
+{
+	static const struct {
+		const char *name, *from, *client;
+		struct input input;
+		const char *policy, *override;	/* properties */
+		enum action action;
+		bool hold;
+	} locals[] = {
+		{ "no rule", "From: a@bank.test\r\n", "192.0.2.1", NOTHING,
+		    "reject", NULL, ACTION_REJECT, false },
+		{ "the domain", "From: a@a.bank.test\r\n", "192.0.2.1",
+		    NOTHING, "none", "domain", ACTION_CONTINUE, false },
+		{ "below it", "From: a@b.c.bank.test\r\n", "192.0.2.1",
+		    NOTHING, "quarantine", "domain", ACTION_CONTINUE, true },
+		{ "below the first", "From: a@x.a.bank.test\r\n",
+		    "192.0.2.1", NOTHING, "quarantine", "domain",
+		    ACTION_CONTINUE, true },
+		{ "a longer name", "From: a@none.test.bank.test\r\n",
+		    "192.0.2.1", NOTHING, "quarantine", "domain",
+		    ACTION_CONTINUE, true },
+		{ "stricter than the policy", "From: a@NONE.test\r\n",
+		    "192.0.2.1", NOTHING, "reject", "domain", ACTION_REJECT,
+		    false },
+		{ "the network", "From: a@bank.test\r\n", "198.51.100.9",
+		    NOTHING, "none", "network", ACTION_CONTINUE, false },
+		{ "beside the network", "From: a@bank.test\r\n",
+		    "198.51.101.9", NOTHING, "reject", NULL, ACTION_REJECT,
+		    false },
+		{ "the first rule", "From: a@none.test\r\n",
+		    "198.51.100.9", NOTHING, "reject", "domain",
+		    ACTION_REJECT, false },
+		{ "one address", "From: a@hold.test\r\n", "203.0.113.1",
+		    NOTHING, "reject", "network", ACTION_REJECT, false },
+		{ "DMARC passes", "From: a@none.test\r\n", "203.0.113.1",
+		    SPF("none.test"), "none", NULL, ACTION_CONTINUE, false },
+		{ "no policy", "From: a@no.such\r\n", "203.0.113.1",
+		    NOTHING, NULL, NULL, ACTION_CONTINUE, false },
+		{ "cannot be told", "From: a@a.bank.test\r\n",
+		    "198.51.100.9", { "temperror", "bank.test", NULL, NULL },
+		    "none", NULL, ACTION_TEMPFAIL, false },
+		{ "two authors", "From: a@bank.test, b@a.bank.test\r\n",
+		    "198.51.100.9", NOTHING, "reject", NULL, ACTION_REJECT,
+		    false },
+	};
+
+	task_init();
+	set_options();
+	*(const char *const **)option("override") = override_rules;
+	for (size_t i = 0; i < sizeof(locals) / sizeof(locals[0]); i++) {
+		const char *name = locals[i].name, *value;
+		struct scene s;
+
+		begin(&s, locals[i].from, &locals[i].input);
+		from_client(&s, locals[i].client);
+		run(&s);
+		CASE_ASSERT(name, s.verdict.action == locals[i].action);
+		CASE_ASSERT(name, s.mail.envelope.hold == locals[i].hold);
+		value = finding_value(s.run.findings, "policy", "dmarc");
+		CASE_ASSERT(name, locals[i].policy == NULL ? value == NULL :
+		    value != NULL && strcmp(value, locals[i].policy) == 0);
+		value = finding_value(s.run.findings, "policy", "override");
+		CASE_ASSERT(name, locals[i].override == NULL ? value == NULL :
+		    value != NULL && strcmp(value, locals[i].override) == 0);
+		arena_free(&s.arena);
+	}
+	task_shutdown();
+}
+
+/* What is said of it, how it goes with other options and with ARC. */
+static void
+local_rules_and_others(void)
+{
+	static const struct input nothing = NOTHING;
+	struct scene s;
+
+	task_init();
+	set_options();
+	*(const char *const **)option("override") = override_rules;
+	*(bool *)option("reject") = false;
+	*(int *)option("quarantine") = 1;
+	begin(&s, "From: a@hold.test\r\n", &nothing);
+	found_before(&s, "arc", "pass", "policy", "trust", "dmarc");
+	run(&s);
+	CU_ASSERT(s.verdict.action == ACTION_REJECT);
+	CU_ASSERT_STRING_EQUAL(s.verdict.text,
+	    "Local DMARC policy for hold.test rejects this message");
+	CU_ASSERT_STRING_EQUAL(s.run.findings->reason,
+	    "no aligned domain; local policy: hold.test = reject");
+	arena_free(&s.arena);
+	begin(&s, "From: a@x.bank.test\r\n", &nothing);
+	run(&s);
+	CU_ASSERT(s.verdict.action == ACTION_CONTINUE);
+	CU_ASSERT(!s.mail.envelope.hold);
+	CU_ASSERT_STRING_EQUAL(finding_value(s.run.findings, "policy",
+	    "dmarc"), "quarantine");
+	arena_free(&s.arena);
+	task_shutdown();
+}
+
+static void
+bad_rules(void)
+{
+	static const struct {
+		const char *rule, *wrong;	/* NULL: nothing is */
+	} bad[] = {
+		{ "example.org = none", NULL },
+		{ "2001:db8::/32 = quarantine", NULL },
+		{ "b\xc3\xbc" "cher.example=reject", NULL },
+		{ "", "WHAT = ACTION" },
+		{ "example.org none", "WHAT = ACTION" },
+		{ "example.org =", "action" },
+		{ "example.org = pass", "action" },
+		{ "example.org = none = none", "action" },
+		{ " = none", "domain" },
+		{ ". = none", "domain" },
+		{ "* = none", "domain" },
+		{ "a@example.org = none", "domain" },
+		{ "example..org = none", "domain" },
+		{ "10.0.0.1/8 = none", "network" },
+		{ "10.0.0.0/33 = none", "network" },
+		{ "10.0.0 = none", "network" },
+		{ "10.0.0.0/8 x = none", "network" },
+		{ "x/8 = none", "network" },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const char *rules[] = { "example.net = none", bad[i].rule,
+			NULL };
+		struct dmarc_overrides *overrides;
+		const char *why = NULL;
+		int rc = dmarc_overrides_new(rules, &overrides, &why);
+
+		CASE_ASSERT(bad[i].rule, rc == (bad[i].wrong == NULL ? 0 :
+		    -1));
+		CASE_ASSERT(bad[i].rule, (overrides == NULL) == (rc == -1));
+		CASE_ASSERT(bad[i].rule, bad[i].wrong == NULL || (why != NULL
+		    && strstr(why, bad[i].wrong) != NULL &&
+		    strstr(why, bad[i].rule) != NULL));
+		dmarc_overrides_free(&overrides);
+	}
+}
+
 static struct verdict
 once(const char *from, const struct input *input, bool *hold)
 {
@@ -551,6 +714,9 @@ configuration(void)
 }
 
 SUITE(dmarc, { "results", results }, { "overrides", overrides },
+    { "local rules", local_rules },
+    { "local rules and other options", local_rules_and_others },
+    { "bad rules", bad_rules },
     { "configuration", configuration },
     { "options", options },
     { "by list", by_list },
