@@ -29,6 +29,7 @@ is(join("\n", files()), join("\n", map { "$prefix/$_" } qw(
     sbin/millgatectl
     share/doc/millgate/examples/forwarding.conf
     share/doc/millgate/examples/inbound.conf
+    share/doc/millgate/examples/milter.conf
     share/doc/millgate/examples/outbound.conf
     share/doc/millgate/examples/policy.conf
     share/man/man5/millgate.conf.5
