@@ -369,7 +369,11 @@ on_negotiate(SMFICTX *context, unsigned long f0, unsigned long f1,
 	(void)f2, (void)f3;
 	if (g == NULL)
 		return SMFIS_REJECT;
-	g->offered = n.protocol;
+	/*
+	 * Where a client's last piece of body comes with the end, the library
+	 * forgets the end if the callback for the piece is silent.
+	 */
+	g->offered = n.protocol & ~(uint32_t)MILTER_NR_BODY;
 	if (!agree(context, g, &n)) {
 		guest_free(g);
 		return SMFIS_REJECT;

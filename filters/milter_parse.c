@@ -63,17 +63,22 @@ cursor_of(const struct milter_packet *packet)
 	    false };
 }
 
+/*
+ * Some clients (GNU mailfromd's) send a port and bytes of NUL behind what there
+ * is to say; libmilter reads no further either.
+ */
 static void
 parse_connect(struct cursor *c, struct milter_command *command)
 {
 	command->first = take_string(c);
 	command->family = (char)take_byte(c);
-	if (command->family == 'U' || c->bad)
-		return;
-	command->port = take_u16(c);
-	command->second = take_string(c);
-	if (strchr("L46", command->family) == NULL)
-		c->bad = true;
+	if (command->family != 'U' && !c->bad) {
+		command->port = take_u16(c);
+		command->second = take_string(c);
+		if (strchr("L46", command->family) == NULL)
+			c->bad = true;
+	}
+	c->at = c->end;
 }
 
 static void

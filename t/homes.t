@@ -125,6 +125,29 @@ for my $front (qw(auth library)) {
 	is($status, 0, "$front: miltertest is content") or diag $output;
 }
 
+# And Mailfromd's, which ends a message and its body in one packet.  Of the
+# steps that need no answer it knows no more than that there are such.
+for my $front (qw(auth library)) {
+	my %session = map { my $sender = "alice\@$_"; $_ => join "\r\n",
+	    'HELO localhost', "MAIL FROM:<$sender>", 'RCPT TO:<bob@rcpt.test>',
+	    'DATA', message(From => $sender) . '.', 'QUIT', '' }
+	    qw(sender.test forged.test);
+	my %said;
+
+	for my $domain (keys %session) {
+		my $input = write_file("session-$front", $session{$domain});
+		(undef, $said{$domain}) = run_command('sh', '-c',
+		    'exec timeout 30 mtasim -bs -v --gacopyz-log=debug ' .
+		    '--milter-proto=127 -D daemon_name=MTA -D i=SIM1 ' .
+		    '--sender-sockaddr=inet,localhost,127.0.0.1,1025 ' .
+		    "-X inet:$port{$front}\@127.0.0.1 <$input");
+	}
+	like($said{'sender.test'}, qr/(?:response=i\n.*){2}^250 Mail accepted/ms,
+	    "$front: mtasim is given results and signature");
+	like($said{'forged.test'}, qr/(?<!=)550 5\.7\.1 /,
+	    "$front: a forgery by mtasim is refused");
+}
+
 # A message whose filters are at work when the host is told to end: it waits
 # for a DNS server, which has been asked for DMARC's record, so the header was
 # there.  Returns a handle for the reply.

@@ -279,6 +279,9 @@ commands(void)
 		int want;
 	} cases[] = {
 		{ "connect", 'C', BYTES("h\0U"), 0 },
+		{ "connect, more than unknown", 'C', BYTES("h\0U\0\0\0"), 0 },
+		{ "connect, more than an address", 'C',
+		    BYTES("h\0" "4\0\1x\0\0"), 0 },
 		{ "connect, no family", 'C', BYTES("h\0"), -1 },
 		{ "connect, no NUL", 'C', BYTES("h\0" "4\0\1x"), -1 },
 		{ "connect, odd family", 'C', BYTES("h\0Z\0\1x\0"), -1 },
