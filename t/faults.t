@@ -76,7 +76,7 @@ sub start_clients {
 sub accepted { return split /\n/, read_file($ledger) }
 
 subtest 'disk full' => sub {
-	plan skip_all => 'only root can mount' if $> != 0;
+	needs_root('a small disk, mounted,');
 	my $dead = free_port();
 	my $gate = start_millgate(only_configure => 1, text => <<"END");
 gateways = 1

@@ -7,7 +7,7 @@ use Test::More;
 use Millgate::Peers;
 use Millgate::Test;
 
-$> == 0 or die "this test needs root: run it as root or by sudo\n";
+needs_root('Millgate with users of its own');
 
 # The accounts of an installation, made for the test if they lack.
 my @made;

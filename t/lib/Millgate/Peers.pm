@@ -308,10 +308,12 @@ END
 
 # start_postfix(main => { name => value }, [address => A], [port => N],
 # [services => [[name, rest], ...]]): an instance of its own, with more lines in
-# its master.cf.  Only root can start one.
+# its master.cf.
 my $postfix_count = 0;
 sub start_postfix {
 	my (%options) = @_;
+
+	needs_root('a Postfix');
 	my $dir = test_dir() . '/postfix' . $postfix_count++;
 	my $port = $options{port} // free_port();
 	my $address = $options{address} // '127.0.0.1';

@@ -24,10 +24,12 @@ sub unpacked {
 
 # start_sendmail(next_hop => port, milters => [ 'inet:port@127.0.0.1', ... ],
 # [mc => 'lines']): takes mail from loopback, asks the milters, and gives it to
-# the next hop before it answers.  Needs root, for a host name of its own.
+# the next hop before it answers.
 my $count = 0;
 sub start_sendmail {
 	my (%options) = @_;
+
+	needs_root('a Sendmail with a host name of its own');
 	my $directory = test_dir() . '/sendmail' . $count++;
 	my $cf = unpacked() . '/usr/share/sendmail/cf/';
 	my $port = free_port();

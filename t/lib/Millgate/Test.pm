@@ -18,7 +18,8 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(build_dir source_dir test_dir free_port write_file read_file
     start_process stop_process wait_for wait_for_port run_command as_nobody
-    start_millgate message new_smtp process_tree sanitizers_silent);
+    needs_root start_millgate message new_smtp process_tree
+    sanitizers_silent);
 
 my $dir;
 my %processes;		# pid => name
@@ -94,6 +95,15 @@ sub as_nobody {
 	return @_ if $> != 0;
 	return ('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups',
 	    @_);
+}
+
+# Ends a test that can't do its work without root; to pass over what it would
+# have shown might hide a fault.
+sub needs_root {
+	my ($what) = @_;
+
+	return if $> == 0;
+	die "$what needs root: run ./check, or the test by sudo\n";
 }
 
 # start_process(name, [command], %options): output goes to name.log in the
