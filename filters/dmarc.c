@@ -34,8 +34,8 @@
 	    "domains below it, \"192.0.2.0/24 = reject\" for clients of a " \
 	    "network. They go before a trusted seal of ARC.")		\
 	ROW(o, temperror, choice, "defer", "defer|accept", NULL,	\
-	    "When DNS failed for an aligned domain under p=reject or "	\
-	    "p=quarantine: 451, or let pass.")				\
+	    "When DNS failed, so that mail might have to be refused or "	\
+	    "held: 451, or let pass.")					\
 	ROW(o, no_author, choice, "reject", "reject|accept", NULL,	\
 	    "What becomes of mail whose From field names no domain at "	\
 	    "all (RFC 5322 demands one), so that no policy applies.")	\
@@ -291,6 +291,23 @@ permitted(const struct filter_run *run, enum dmarc_action action)
 	return action;
 }
 
+/* A rule's "reject" holds, whatever the option reject makes of policies. */
+static enum dmarc_action
+permitted_by(const struct filter_run *run, const struct dmarc_override *rule)
+{
+	return rule->action == DMARC_REJECT ? DMARC_REJECT :
+	    permitted(run, rule->action);
+}
+
+static const struct dmarc_override *
+find_rule(const struct filter_run *run, const char *author)
+{
+	const struct instance *instance = run->instance;
+
+	return dmarc_override_find(instance->overrides, author,
+	    (const struct sockaddr *)&run->session->client);
+}
+
 /*
  * What a failing message's report says of what is done, by a rule of ours or
  * without one (NULL).  A forwarder is trusted where its network's rule is the
@@ -342,15 +359,16 @@ enforce_policy(struct filter_run *run, const struct dmarc_policy *policy,
 }
 
 /*
- * A forger who can make DNS fail for an aligned domain (by the choice of a
- * selector, say) must not get past the policy, so the message has to wait.
+ * A forger who can make DNS fail (by the choice of a selector, say, or of a
+ * victim) must not get past the policy, so the message has to wait, unless the
+ * answer could not matter.  worst: what may come of the message.
  */
 static struct verdict
-cannot_tell(struct filter_run *run, const struct dmarc_policy *policy)
+cannot_tell(const struct filter_run *run, enum dmarc_action worst)
 {
 	const struct instance *instance = run->instance;
 
-	if (policy->action < DMARC_QUARANTINE ||
+	if (worst < DMARC_QUARANTINE ||
 	    instance->options->temperror != TEMPERROR_DEFER)
 		return VERDICT_CONTINUE;
 	return (struct verdict){ .action = ACTION_TEMPFAIL, .code = 451,
@@ -364,7 +382,7 @@ cannot_tell(struct filter_run *run, const struct dmarc_policy *policy)
  * forwarded (RFC 8617, 7.2).  UNKNOWN: its seal cannot be verified now.
  */
 static enum answer
-vouched(struct filter_run *run)
+vouched(const struct filter_run *run)
 {
 	const struct finding *arc = finding_find(run->mail, "arc", NULL);
 	const char *trust = arc == NULL ? NULL :
@@ -378,15 +396,38 @@ vouched(struct filter_run *run)
 	    ANSWER_NO;
 }
 
-/* A rule's "reject" holds, whatever the option reject makes of policies. */
+/* What becomes of a message that fails, where the policy asks for an action. */
+static enum dmarc_action
+on_failure(const struct filter_run *run, const char *author,
+    enum dmarc_action action)
+{
+	const struct dmarc_override *rule = find_rule(run, author);
+
+	if (rule != NULL)
+		return permitted_by(run, rule);
+	return vouched(run) == ANSWER_YES ? DMARC_NONE :
+	    permitted(run, action);
+}
+
+/* RFC 9989, 4.4: the author's own domain is aligned under any policy. */
+static struct verdict
+policy_unknown(struct filter_run *run, const struct dmarc_lookup *lookup,
+    struct dmarc_policy *policy)
+{
+	report(run, "temperror", policy->why, policy->author);
+	policy->record.strict_dkim = policy->record.strict_spf = true;
+	if (find_alignment(run->mail, lookup, policy).answer == ANSWER_YES)
+		return VERDICT_CONTINUE;
+	return cannot_tell(run, on_failure(run, policy->author, DMARC_REJECT));
+}
+
 static struct verdict
 override(struct filter_run *run, const struct dmarc_lookup *lookup,
     const struct dmarc_policy *policy, const char *why,
     enum dmarc_action action, const struct dmarc_override *rule)
 {
 	struct arena *arena = run->mail->arena;
-	enum dmarc_action taken = rule->action == DMARC_REJECT ? DMARC_REJECT :
-	    permitted(run, rule->action);
+	enum dmarc_action taken = permitted_by(run, rule);
 	struct finding *finding;
 
 	finding = report(run, "fail", arena_printf(arena,
@@ -405,10 +446,7 @@ fail(struct filter_run *run, const struct dmarc_lookup *lookup,
     const struct dmarc_policy *policy, const char *author, const char *why,
     enum dmarc_action action)
 {
-	const struct instance *instance = run->instance;
-	const struct dmarc_override *rule = dmarc_override_find(
-	    instance->overrides, author,
-	    (const struct sockaddr *)&run->session->client);
+	const struct dmarc_override *rule = find_rule(run, author);
 	const struct finding *arc;
 	struct finding *finding;
 	const char *sealer;
@@ -421,7 +459,7 @@ fail(struct filter_run *run, const struct dmarc_lookup *lookup,
 	case ANSWER_UNKNOWN:
 		report_policy(run, report(run, "fail", why, author), policy,
 		    action);
-		return cannot_tell(run, policy);
+		return cannot_tell(run, permitted(run, action));
 	case ANSWER_YES:
 		arc = finding_find(run->mail, "arc", NULL);
 		sealer = finding_value(arc, "policy", "sealer");
@@ -457,8 +495,7 @@ check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
 		report(run, "permerror", policy.why, author);
 		return VERDICT_CONTINUE;
 	case DMARC_UNKNOWN:
-		report(run, "temperror", policy.why, author);
-		return VERDICT_CONTINUE;
+		return policy_unknown(run, lookup, &policy);
 	case DMARC_FOUND:
 		break;
 	}
@@ -474,7 +511,7 @@ check_author(struct filter_run *run, const struct dmarc_lookup *lookup,
 		report_policy(run, report(run, "temperror", alignment.by,
 		    author), &policy, DMARC_NONE);
 		note(run, lookup, &policy, "none", "other", "temperror");
-		return cannot_tell(run, &policy);
+		return cannot_tell(run, on_failure(run, author, action));
 	}
 	return fail(run, lookup, &policy, author, alignment.by, action);
 }
@@ -504,10 +541,12 @@ check_malformed(struct filter_run *run, const struct dmarc_lookup *lookup,
     const struct from *from)
 {
 	struct dmarc_policy policy, strictest = { .found = DMARC_ABSENT };
+	bool unknown = false;
 	struct finding *finding;
 
 	for (size_t i = 0; i < from->count; i++) {
 		dmarc_policy_find(lookup, from->domains[i], &policy);
+		unknown |= policy.found == DMARC_UNKNOWN;
 		if (policy.found == DMARC_FOUND &&
 		    (strictest.found != DMARC_FOUND ||
 		    policy.action > strictest.action))
@@ -521,9 +560,17 @@ check_malformed(struct filter_run *run, const struct dmarc_lookup *lookup,
 			.text = "The From field names too many domains" };
 	if (from->count == 0)
 		return no_author(run);
+	if (strictest.found == DMARC_FOUND)
+		report_policy(run, finding, &strictest, strictest.action);
+	if (unknown && strictest.action < DMARC_REJECT) {
+		struct verdict wait = cannot_tell(run,
+		    permitted(run, DMARC_REJECT));
+
+		if (wait.action != ACTION_CONTINUE)
+			return wait;
+	}
 	if (strictest.found != DMARC_FOUND)
 		return VERDICT_CONTINUE;
-	report_policy(run, finding, &strictest, strictest.action);
 	return enforce_policy(run, &strictest, strictest.action);
 }
 

@@ -116,7 +116,7 @@ static const struct dmarc_case {
 	{ "sp where it exists", "From: a@there.np.test\r\n", NOTHING, "fail",
 	    "quarantine", ACTION_CONTINUE, true },
 	{ "np, no answer", "From: a@slow.np.test\r\n", NOTHING, "temperror",
-	    NULL, ACTION_CONTINUE, false },
+	    NULL, ACTION_TEMPFAIL, false },
 	{ "t=y, reject", "From: a@trial.test\r\n", NOTHING, "fail",
 	    "quarantine", ACTION_CONTINUE, true },
 	{ "t=y, quarantine", "From: a@trial2.test\r\n", NOTHING, "fail",
@@ -138,9 +138,18 @@ static const struct dmarc_case {
 	{ "no answer above, another", "From: a@x.victim.lame\r\n",
 	    DKIM("evil.lame"), "temperror", "none", ACTION_TEMPFAIL, false },
 	{ "no answer", "From: a@broken.test\r\n", NOTHING, "temperror", NULL,
-	    ACTION_CONTINUE, false },
+	    ACTION_TEMPFAIL, false },
 	{ "no answer above", "From: a@x.broken.test\r\n", NOTHING,
-	    "temperror", NULL, ACTION_CONTINUE, false },
+	    "temperror", NULL, ACTION_TEMPFAIL, false },
+	{ "no answer, SPF of the same", "From: a@broken.test\r\n",
+	    SPF("broken.test"), "temperror", NULL, ACTION_CONTINUE, false },
+	{ "no answer, DKIM of the same", "From: a@x.broken.test\r\n",
+	    DKIM("x.broken.test"), "temperror", NULL, ACTION_CONTINUE, false },
+	{ "no answer, DKIM above", "From: a@x.broken.test\r\n",
+	    DKIM("broken.test"), "temperror", NULL, ACTION_TEMPFAIL, false },
+	{ "no answer, SPF fails", "From: a@broken.test\r\n", { "fail",
+	    "broken.test", NULL, NULL }, "temperror", NULL, ACTION_TEMPFAIL,
+	    false },
 	{ "organization not known, equal", "From: a@lame.broken2.test\r\n",
 	    SPF("lame.broken2.test"), "pass", "none", ACTION_CONTINUE, false },
 	{ "organization not known, above", "From: a@lame.broken2.test\r\n",
@@ -191,6 +200,14 @@ static const struct dmarc_case {
 	{ "two domains", "From: a@none.test, b@hold.test\r\n",
 	    SPF("none.test"), "permerror", "quarantine", ACTION_CONTINUE,
 	    true },
+	{ "two domains, no answer", "From: a@none.test, b@broken.test\r\n",
+	    SPF("none.test"), "permerror", "none", ACTION_TEMPFAIL, false },
+	{ "two domains, no answer but quarantine",
+	    "From: a@broken.test, b@hold.test\r\n", NOTHING, "permerror",
+	    "quarantine", ACTION_TEMPFAIL, false },
+	{ "two domains, no answer but reject",
+	    "From: a@broken.test, b@bank.test\r\n", NOTHING, "permerror",
+	    "reject", ACTION_REJECT, false },
 	{ "address as name", "From: a@bank.test <a@no.such>\r\n",
 	    SPF("no.such"), "permerror", "reject", ACTION_REJECT, false },
 	{ "no From", "Subject: x\r\n", SPF("bank.test"), "permerror", NULL,
@@ -342,6 +359,11 @@ overrides(void)
 		    NOTHING, ACTION_TEMPFAIL, false, false },
 		{ "no answer, untrusted", "From: a@bank.test\r\n",
 		    "temperror", NULL, NOTHING, ACTION_REJECT, false, false },
+		{ "no policy to be had", "From: a@broken.test\r\n", "pass",
+		    "dmarc", NOTHING, ACTION_CONTINUE, false, false },
+		{ "no policy to be had, untrusted",
+		    "From: a@broken.test\r\n", "pass", NULL, NOTHING,
+		    ACTION_TEMPFAIL, false, false },
 		{ "DMARC passes", "From: a@bank.test\r\n", "pass", "dmarc",
 		    SPF("bank.test"), ACTION_CONTINUE, false, false },
 		{ "two authors", "From: a@bank.test, b@hold.test\r\n",
@@ -423,8 +445,18 @@ local_rules(void)
 		{ "no policy", "From: a@no.such\r\n", "203.0.113.1",
 		    NOTHING, NULL, NULL, ACTION_CONTINUE, false },
 		{ "cannot be told", "From: a@a.bank.test\r\n",
-		    "198.51.100.9", { "temperror", "bank.test", NULL, NULL },
-		    "none", NULL, ACTION_TEMPFAIL, false },
+		    "192.0.2.1", { "temperror", "bank.test", NULL, NULL },
+		    "none", NULL, ACTION_CONTINUE, false },
+		{ "cannot be told, and would be refused",
+		    "From: a@none.test\r\n", "192.0.2.1", { "temperror",
+		    "none.test", NULL, NULL }, "none", NULL, ACTION_TEMPFAIL,
+		    false },
+		{ "no answer, and a rule lets it pass",
+		    "From: a@broken.test\r\n", "198.51.100.200", NOTHING,
+		    NULL, NULL, ACTION_CONTINUE, false },
+		{ "no answer for one of two, whatever the rules say",
+		    "From: a@broken.test, b@no.such\r\n", "198.51.100.200",
+		    NOTHING, NULL, NULL, ACTION_TEMPFAIL, false },
 		{ "two authors", "From: a@bank.test, b@a.bank.test\r\n",
 		    "198.51.100.9", NOTHING, "reject", NULL, ACTION_REJECT,
 		    false },
@@ -552,15 +584,23 @@ options(void)
 	CU_ASSERT(once("From: a@bank.test\r\n", &nothing, &hold).action ==
 	    ACTION_CONTINUE);
 	CU_ASSERT(hold);
+	CU_ASSERT(once("From: a@broken.test\r\n", &nothing, &hold).action ==
+	    ACTION_TEMPFAIL);
 	*(int *)option("quarantine") = 1;
 	CU_ASSERT(once("From: a@bank.test\r\n", &nothing, &hold).action ==
 	    ACTION_CONTINUE);
 	CU_ASSERT(!hold);
+	/* Nothing could come of the answer. */
+	CU_ASSERT(once("From: a@broken.test\r\n", &nothing, &hold).action ==
+	    ACTION_CONTINUE);
+	*(bool *)option("reject") = true;
 	*(int *)option("no_author") = 1;
 	CU_ASSERT(once("Subject: x\r\n", &nothing, &hold).action ==
 	    ACTION_CONTINUE);
 	*(int *)option("temperror") = 1;
 	CU_ASSERT(once("From: a@bank.test\r\n", &temperror, &hold).action ==
+	    ACTION_CONTINUE);
+	CU_ASSERT(once("From: a@broken.test\r\n", &nothing, &hold).action ==
 	    ACTION_CONTINUE);
 	task_shutdown();
 }
