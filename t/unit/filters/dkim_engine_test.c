@@ -451,6 +451,16 @@ rules_can_be_loosened(void)
 	differ(&loose, arena, &message, "fail (body hash did not verify)",
 	    "fail (signature did not verify)");
 	buf_release(&message);
+	message = compose(rsa_sha1, NULL, NULL);
+	CU_ASSERT_STRING_EQUAL(verify(&loose, arena, message.data,
+	    message.len, NULL, 100), "pass");
+	CU_ASSERT_STRING_EQUAL(verify(&rules, arena, message.data,
+	    message.len, NULL, 100), "policy (weak algorithm)");
+	buf_release(&message);
+	message = compose(rsa_sha1, "folded", "forged");
+	CU_ASSERT_STRING_EQUAL(verify(&loose, arena, message.data,
+	    message.len, NULL, 100), "fail (signature did not verify)");
+	buf_release(&message);
 	arena_free(&arena);
 }
 

@@ -84,6 +84,18 @@ static const char rsa_relaxed[] UNUSED =
 	"VwGqNHB/tA+75ED8\r\n"
 	" ByV9FovJ0pMPzrfMWVhnAx0KmC5/cnM=\r\n";
 
+static const char rsa_sha1[] UNUSED =
+	"DKIM-Signature: v=1; a=rsa-sha1; c=relaxed/relaxed; d=ex"
+	"ample.org;\r\n"
+	" i=@example.org; q=dns/txt; s=r; t=1700000000; h=from : "
+	"to : subject :\r\n"
+	" date : message-id; bh=n6H0Gq6GZcOotEUAdJZc5j9oIAM=;\r\n"
+	" b=QUwhNSe8pMv22RrS2JEfHggvz9OzD1naLvvN5K6NYCEE8bjGAeK6+"
+	"3dc8CfY21kqTrcKw\r\n"
+	" x0zVYlgx2SZE832EAniofROUE5/aLhR4MSmklYDLM/T/WWrPt/PNw/z"
+	"iGBRV+1TkCxhiAAP\r\n"
+	" jGsC11ogwX6jcqnbsNhAAJitLxmHJ3M=\r\n";
+
 static const char rsa_simple[] UNUSED =
 	"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=ex"
 	"ample.org;\r\n"
