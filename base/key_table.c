@@ -125,8 +125,7 @@ parse_words(struct parser *p, char *const *words, size_t count)
 	if (count < 4)
 		return fails(p, p->line, words[0],
 		    "pattern, domain, selector and key file are wanted");
-	if (strncmp(words[0], "user:", 5) != 0)
-		lower(words[0]);
+	lower(words[0]);
 	lower(words[1]);
 	lower(words[2]);
 	if (!is_pattern(words[0]))

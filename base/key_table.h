@@ -21,8 +21,7 @@ struct buf;
 
 struct key_line {
 	int line;
-	const char *pattern;		/* in lower case, but a user's name */
-	const char *domain, *selector;	/* in lower case */
+	const char *pattern, *domain, *selector;	/* in lower case */
 	size_t file;			/* index */
 	int from, until;		/* days as 20261231 */
 };

@@ -85,20 +85,40 @@ find_pattern(const struct dkim_keys *keys, struct arena *arena,
 	return *count == 0 ? NULL : found;
 }
 
+/* As patterns are, in the arena. */
+static char *
+lowered(struct arena *arena, const char *text)
+{
+	char *copy = arena_strdup(arena, text);
+
+	for (char *c = copy; *c != '\0'; c++)
+		*c = (char)tolower((unsigned char)*c);
+	return copy;
+}
+
+/* Letters' case does not matter, as it does not to sender_login. */
+static const struct dkim_signing_key *
+find_user(const struct dkim_keys *keys, struct arena *arena,
+    const char *user, int day, size_t *count)
+{
+	return find_pattern(keys, arena, arena_printf(arena, "user:%s",
+	    lowered(arena, user)), day, count);
+}
+
 /* The address, its domain, ".parent" and so on. */
 static const struct dkim_signing_key *
 find_address(const struct dkim_keys *keys, struct arena *arena,
     const char *address, int day, size_t *count)
 {
-	const struct dkim_signing_key *found;
+	const struct dkim_signing_key *found = NULL;
 	char *pattern;
 
 	if (address == NULL || strchr(address, '@') == NULL)
 		return NULL;
-	pattern = arena_strdup(arena, address);
-	for (char *c = pattern; *c != '\0'; c++)
-		*c = (char)tolower((unsigned char)*c);
-	found = find_pattern(keys, arena, pattern, day, count);
+	pattern = lowered(arena, address);
+	/* Nobody becomes a user by such an address. */
+	if (strncmp(pattern, "user:", 5) != 0)
+		found = find_pattern(keys, arena, pattern, day, count);
 	if (found != NULL)
 		return found;
 	for (pattern = strrchr(pattern, '@') + 1; pattern != NULL;
@@ -117,8 +137,7 @@ dkim_keys_find(const struct dkim_keys *keys, struct arena *arena,
 
 	*count = 0;
 	if (from->user != NULL)
-		found = find_pattern(keys, arena, arena_printf(arena,
-		    "user:%s", from->user), from->day, count);
+		found = find_user(keys, arena, from->user, from->day, count);
 	if (found == NULL)
 		found = find_address(keys, arena, from->author, from->day,
 		    count);

@@ -133,12 +133,12 @@ finds_lines(void)
 	    "/etc/keys/two");
 	CU_ASSERT_EQUAL(table->files[line[0].file].line, 3);
 	CU_ASSERT_STRING_EQUAL(table->files[line[1].file].path, "/etc/one");
-	line = key_table_find(table, "user:Ann", &count);
+	line = key_table_find(table, "user:ann", &count);
 	CU_ASSERT_EQUAL_FATAL(count, 1);
 	CU_ASSERT_STRING_EQUAL(table->files[line->file].path, "/k/n");
 	CU_ASSERT_PTR_NOT_NULL(key_table_find(table, "news@a.org", &count));
 	CU_ASSERT_PTR_NOT_NULL(key_table_find(table, ".a.org", &count));
-	CU_ASSERT_PTR_NULL(key_table_find(table, "user:ann", &count));
+	CU_ASSERT_PTR_NULL(key_table_find(table, "user:bob", &count));
 	CU_ASSERT_EQUAL(count, 0);
 	CU_ASSERT_PTR_NULL(key_table_find(table, "z", &count));
 	buf_release(&errors);

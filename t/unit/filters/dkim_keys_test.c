@@ -85,7 +85,8 @@ static const char table[] =
     "news@example.org news.example.org n1 one.pem\n"
     "news@example.org news.example.org n2 two.pem\n"
     "late@example.org late.example.org l one.pem from 2030-01-01\n"
-    "user:Ann         ann.example.org a one.pem\n";
+    "user:Ann         ann.example.org a one.pem\n"
+    "user:bob@x.test  bob.example.org b one.pem\n";
 
 struct find_case {
 	const char *name, *user, *author, *sender;
@@ -117,8 +118,14 @@ static const struct find_case cases[] = {
 	    "l@late.example.org " },
 	{ "a user", "Ann", "news@example.org", "", 20260101,
 	    "a@ann.example.org " },
-	{ "another user", "ann", "a@example.org", "", 20260101,
+	{ "a user in other letters", "aNN", "a@example.org", "", 20260101,
+	    "a@ann.example.org " },
+	{ "another user", "anna", "a@example.org", "", 20260101,
 	    "old@example.org " },
+	{ "a user with a domain", "Bob@x.test", "a@example.org", "", 20260101,
+	    "b@bob.example.org " },
+	{ "a sender called user:bob", NULL, NULL, "user:bob@x.test", 20260101,
+	    "" },
 	{ "an author called user:Ann", NULL, "user:Ann@x.test", "", 20260101,
 	    "" },
 	{ "a domain like ours", NULL, "a@anexample.org", "", 20260101, "" },
