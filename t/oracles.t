@@ -1,5 +1,6 @@
 #!/usr/bin/perl
-# SPF and DKIM by others: generated cases are judged by our filters and by pyspf
+# SPF by the conformance suite of RFC 7208, which pyspf's package brings along.
+# Then SPF and DKIM by others: generated cases are judged by our filters and by pyspf
 # and dkimpy, which share no code with us.  Where the two differ, a rule below
 # has to say why, with the section that decides; what no rule explains fails.
 # ORACLE_SEED and ORACLE_COUNT ask for other cases, and more, ORACLE_SHOW for
@@ -13,6 +14,8 @@ use Test::More;
 my $seed = $ENV{ORACLE_SEED} // 7208;
 my $count = $ENV{ORACLE_COUNT} // 800;
 my $show = $ENV{ORACLE_SHOW} // 3;
+my ($suite) = grep { -e } map { "$_/usr/share/doc/python3-spf/" .
+    'rfc7208-tests.yml.gz' } '', build_dir() . '/t/debian';
 my $oracle = build_dir() . '/t/oracle/oracle';
 
 # Each: name with RFC and section, code that is true for what it explains.  It
@@ -168,6 +171,40 @@ sub compare {
 	    diag(join "\n", grep { defined } @unexplained[0 .. $show - 1]);
 }
 
+# The suite: results, of several that it allows any, and explanations (in which
+# it has the digits of IPv6 in the other case than RFC 7208, 7.4).
+sub conform {
+	my ($cases, $answers) = map { test_dir() . "/suite.$_" }
+	    qw(cases answers);
+	my ($status, $output) = run_command('/usr/bin/python3',
+	    source_dir() . '/t/oracle/spf_suite', $suite // 'no suite', $cases,
+	    $answers);
+
+	is($status, 0, 'suite: cases') or diag($output);
+	my %texts = cases(read_file($cases));
+	my %ours = answers(ask('spf', $cases));
+	my ($count, @wrong) = (0);
+	for (split /\n/, read_file($answers)) {
+		my ($number, $key, $results, $name, $text) =
+		    /^(\d+) (\S+) (\S+) (\S+) (.*)/ or die "bad line: $_";
+		my ($result, $why) = @{ $ours{"$number $key"} // ['nothing',
+		    ''] };
+		my $explained = ($ours{"$number explained"} // ['', '-'])->[1];
+
+		$count++;
+		push @wrong, "$name: $result ($why), not $results\n" .
+		    $texts{$number} if $result !~ /^(?:$results)$/;
+		push @wrong, "$name: explained as $explained, not $text\n" .
+		    $texts{$number} if $result eq 'fail' && $text ne '?' &&
+		    lc $explained ne lc $text;
+	}
+	cmp_ok($count, '>=', 200, 'suite: it is whole');
+	ok(!@wrong, "suite: all $count cases are right") or
+	    diag(join "\n", scalar(@wrong) . ' are wrong',
+	    grep { defined } @wrong[0 .. $show - 1]);
+}
+
+conform();
 my ($cases, $answers) = make('spf');
 compare('spf', \@spf_rules, sub { $_[0]{ours} eq $_[0]{theirs} }, $cases,
     ask('spf', $cases), read_file($answers));

@@ -7,10 +7,12 @@
  * (the latter two are dkim's engines).
  *
  * A case: "case NUMBER", then lines "client ADDRESS", "helo NAME", "sender
- * ADDRESS", "rr NAME TYPE VALUE" (the zone: VALUE "!" is a failing server),
+ * ADDRESS", "rr NAME TYPE VALUE" (the zone: VALUE "!" is a failing server, and
+ * "\xNN" is an octet),
  * "message LENGTH" with that many octets and a line end behind it, then "end".
  * Output: a line "NUMBER KEY RESULT REASON" for each finding; KEY is "mailfrom"
- * or "helo" for SPF, the signature's place for DKIM.
+ * or "helo" for SPF, the signature's place for DKIM.  "NUMBER explained - TEXT"
+ * is what the domain says of a fail of SPF.
  */
 #include "config.h"
 
@@ -29,10 +31,11 @@
 #include "filters/dkim_verify.h"
 #include "filters/spf.h"
 
-#define RECORDS_MAX 64			/* of a case */
+#define RECORDS_MAX 256			/* of a case */
 
 struct record {
 	const char *name, *type, *value;
+	size_t len;			/* of value */
 };
 
 struct oracle_case {
@@ -66,17 +69,41 @@ read_message(struct oracle *oracle, const char *length)
 	c->message = bytes;
 }
 
+/* In place; returns the length of what remains. */
+static size_t
+unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *at = text; *at != '\0'; at++) {
+		char digits[3] = { 0 };
+
+		if (strncmp(at, "\\x", 2) != 0 || strlen(at) < 4) {
+			*to++ = *at;
+			continue;
+		}
+		memcpy(digits, at + 2, 2);
+		*to++ = (char)strtoul(digits, NULL, 16);
+		at += 3;
+	}
+	*to = '\0';
+	return (size_t)(to - text);
+}
+
 static void
 read_record(struct oracle_case *c, char *text)
 {
 	struct record *record = &c->records[c->count++];
+	char *name = strsep(&text, " ");
 
 	if (c->count > RECORDS_MAX)
 		errx(1, "case %s: too many records", c->number);
-	record->name = strsep(&text, " ");
+	record->name = name;
 	record->type = strsep(&text, " ");
 	if (text == NULL)
 		errx(1, "case %s: bad record", c->number);
+	unescape(name);
+	record->len = unescape(text);
 	record->value = text;
 }
 
@@ -142,7 +169,7 @@ fill_record(const struct record *from, struct dns_record *to)
 		to->name = space == NULL ? "" : space + 1;
 	} else {
 		to->name = to->text = from->value;
-		to->text_len = strlen(from->value);
+		to->text_len = from->len;
 	}
 }
 
@@ -175,7 +202,7 @@ answer(struct arena *arena, const char *name, enum dns_type type,
 	const struct oracle_case *c = argument;
 	struct dns_answer *answer = arena_alloc(arena, sizeof(*answer));
 	struct dns_record *records = arena_alloc(arena,
-	    RECORDS_MAX * sizeof(*records));
+	    (c->count + 1) * sizeof(*records));
 
 	answer->status = DNS_NXDOMAIN;
 	answer->records = records;
@@ -216,6 +243,18 @@ print(const struct oracle_case *c, const struct filter_run *run)
 		printf(" %s %s\n", f->result, f->reason == NULL ? "" :
 		    f->reason);
 	}
+}
+
+static void
+print_explanation(const struct oracle_case *c, const struct verdict *verdict)
+{
+	static const char mark[] = ", explained by ";
+	const char *text = verdict->text == NULL ? NULL :
+	    strstr(verdict->text, mark);
+
+	if (text != NULL)
+		printf("%s explained - %s\n", c->number,
+		    strchr(text + strlen(mark), ' ') + 1);
 }
 
 static void
@@ -264,8 +303,12 @@ run_case(struct oracle *oracle)
 	if (c->message != NULL)
 		pass_message(&run, c);
 	else {
+		struct verdict verdict;
+
 		oracle->filter->mail(&run);
+		verdict = oracle->filter->data(&run);
 		oracle->filter->eom(&run);
+		print_explanation(c, &verdict);
 	}
 	dns_set_source(NULL, NULL);
 	print(c, &run);
@@ -300,13 +343,14 @@ main(int argc, char **argv)
 
 	if (argc != 3)
 		errx(1, "usage: oracle spf|openssl|libopendkim FILE");
-	if (strcmp(argv[1], "spf") != 0) {
+	if (strcmp(argv[1], "spf") == 0)
+		buf_puts(&text, "spf { fail = reject }\n");
+	else {
 		oracle.filter = &filter_dkim;
 		buf_printf(&text, "dkim { partial_body = pass\n"
 		    "engine = %s }\n", argv[1]);
 	}
-	conf = conf_load(NULL, text.data != NULL ? text.data : "", kinds, 3,
-	    &errors);
+	conf = conf_load(NULL, text.data, kinds, 3, &errors);
 	if (conf == NULL)
 		errx(1, "%s", errors.data);
 	if ((oracle.in = fopen(argv[2], "r")) == NULL)
