@@ -81,6 +81,14 @@ END
 	    [ as_nobody('/usr/sbin/opendmarc', '-f', '-c', "$dir/conf") ]);
 }
 
+# A command line that runs under a host name that has an address everywhere:
+# MIMEDefang looks its own up.
+sub as_localhost {
+	return @_ if $> != 0;
+	return ('unshare', '--uts', 'sh', '-c',
+	    'hostname localhost && exec "$@"', 'sh', @_);
+}
+
 # start_mimedefang(filter): the multiplexor, and the milter before it.
 sub start_mimedefang {
 	my ($filter) = @_;
@@ -98,8 +106,9 @@ sub start_mimedefang {
 	    '-f', "$dir/worker") ]);
 	return peer(name => 'mimedefang', port => $port,
 	    behind => [ $multiplexor ], command =>
-	    [ as_nobody('/usr/bin/mimedefang', '-D', '-s', '-m', "$dir/mx.sock",
-	    '-p', "inet:$port\@127.0.0.1", '-z', "$dir/spool") ]);
+	    [ as_localhost(as_nobody('/usr/bin/mimedefang', '-D', '-s', '-m',
+	    "$dir/mx.sock", '-p', "inet:$port\@127.0.0.1", '-z',
+	    "$dir/spool")) ]);
 }
 
 # start_spamassassin(name => [options of spamass-milter], ...): spamd, and a
