@@ -38,10 +38,10 @@ struct place {
 struct milter_edits {
 	struct mail *mail;
 	const struct milter_edits_rules *rules;
-	const struct view *view;
 	struct body *seen;		/* to tell whether others replace it */
 	struct edit *first, **last;
 	size_t count, bytes;
+	bool numbered;			/* one of them gives a field's number */
 	struct body *body;		/* the new one, or NULL */
 	bool body_cr;			/* its last byte was a CR, held back */
 	bool body_open;			/* its last line has no end yet */
@@ -194,6 +194,8 @@ milter_edits_add(struct milter_edits *edits, const struct milter_reply *reply,
 	}
 	edit = arena_alloc(arena, sizeof(*edit));
 	edit->code = reply->code;
+	edits->numbered |= reply->code == MILTER_INSHEADER ||
+	    reply->code == MILTER_CHGHEADER;
 	edit->index = reply->index;
 	edit->first = arena_strdup(arena, reply->first);
 	if (reply->second != NULL)
@@ -222,14 +224,9 @@ place_insert(struct milter_edits *edits, size_t at, struct header *header,
 	edits->place_count++;
 }
 
-/* Only when a number has to be understood: few filters change fields. */
 static void
-places_fill(struct milter_edits *edits)
+places_fill(struct milter_edits *edits, const struct view *view)
 {
-	const struct view *view = edits->view;
-
-	if (edits->places != NULL)
-		return;
 	for (size_t i = 0; i < view->count; i++)
 		place_insert(edits, edits->place_count,
 		    view->fields[i].header, view->fields[i].raw);
@@ -273,7 +270,7 @@ add_field(struct milter_edits *edits, const char *name, const char *value)
 		bad_name(edits, name);
 		return;
 	}
-	if (edits->places != NULL)
+	if (edits->numbered)
 		place_insert(edits, edits->place_count, h, h->raw);
 }
 
@@ -289,7 +286,6 @@ insert_field(struct milter_edits *edits, uint32_t position, const char *name,
 	struct header *before, *h;
 	size_t at = 0;
 
-	places_fill(edits);
 	for (uint32_t n = 0; at < edits->place_count; at++)
 		if (!edits->places[at].deleted && n++ == position)
 			break;
@@ -343,7 +339,6 @@ change_field(struct milter_edits *edits, uint32_t nth, const char *name,
 {
 	uint32_t seen = 0;
 
-	places_fill(edits);
 	if (nth == 0)
 		nth = 1;
 	for (size_t at = 0; at < edits->place_count; at++) {
@@ -426,7 +421,9 @@ milter_edits_apply(struct milter_edits *edits, const struct view *view)
 {
 	struct mail *mail = edits->mail;
 
-	edits->view = view;
+	/* From the first edit on: what it adds has a number, too. */
+	if (edits->numbered)
+		places_fill(edits, view);
 	if (edits->body != NULL) {
 		if (mail->body != edits->seen)
 			conflict(edits, "the body");
