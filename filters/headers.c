@@ -333,3 +333,13 @@ headers_delete(struct headers *headers, struct header *header)
 	headers->count--;
 	headers->bytes -= header->len;
 }
+
+void
+headers_restore(struct headers *headers, struct arena *arena,
+    struct header *header, struct header *before, const char *value, bool lead)
+{
+	header_compose(header, arena, header->raw, header->name_len, value,
+	    lead);
+	header->deleted = false;
+	link_before(headers, before, header);
+}

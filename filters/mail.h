@@ -169,6 +169,10 @@ void headers_change(struct headers *, struct arena *, struct header *,
     const char *value, bool lead);
 void headers_delete(struct headers *, struct header *);
 
+/* A deleted field comes back, with that value. */
+void headers_restore(struct headers *, struct arena *, struct header *,
+    struct header *before, const char *value, bool lead);
+
 /* The field at that position (from 0, hidden ones counted), or NULL. */
 struct header *headers_at(const struct headers *, size_t position);
 

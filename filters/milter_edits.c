@@ -298,21 +298,6 @@ insert_field(struct milter_edits *edits, uint32_t position, const char *name,
 		place_insert(edits, at, h, h->raw);
 }
 
-/* A field that is gone comes back at its place. */
-static void
-revive_field(struct milter_edits *edits, size_t at, const char *value)
-{
-	struct mail *mail = edits->mail;
-	struct header *old = edits->places[at].header;
-
-	edits->places[at].header = headers_add(&mail->headers, mail->arena,
-	    live_from(edits, at), header_name(old, mail->arena), value,
-	    !edits->rules->leading_space);
-	/* A name that arrived may be none that we would write. */
-	if (edits->places[at].header == NULL)
-		edits->places[at].header = old;
-}
-
 static void
 change_place(struct milter_edits *edits, size_t at, const char *value)
 {
@@ -328,9 +313,10 @@ change_place(struct milter_edits *edits, size_t at, const char *value)
 		headers_change(&mail->headers, mail->arena, h, value,
 		    !edits->rules->leading_space);
 	else if (*value != '\0')
-		revive_field(edits, at, value);
-	place->raw = place->header->raw;
-	place->deleted = place->header->deleted;
+		headers_restore(&mail->headers, mail->arena, h,
+		    live_from(edits, at), value, !edits->rules->leading_space);
+	place->raw = h->raw;
+	place->deleted = h->deleted;
 }
 
 static void

@@ -496,6 +496,10 @@ static const struct edit_case group_cases[] = {
 	{ "both delete", { E('m', "\0\0\0\1X-A\0\0"), E('c', "") }, false,
 	    "", "Received: by us\r\nSubject: one\r\nX-A: 2\r\n"
 	    "X-AB: 3\r\n", NULL, NULL, NULL, NULL },
+	{ "both delete, and then change", { E('m', "\0\0\0\1X-A\0\0"),
+	    E('m', "\0\0\0\1X-A\0new\0"), E('c', "") }, false, "",
+	    "Received: by us\r\nSubject: one\r\nX-A: new\r\nX-A: 2\r\n"
+	    "X-AB: 3\r\n", NULL, NULL, NULL, NULL },
 	{ "both replace the body, and a recipient", { E('b', "new\r\n"),
 	    E('-', "b@example.net\0"), E('+', "c@x.net\0"), E('c', "") },
 	    false, "", HEADER_SAME, "new\r\n", "c@x.net", NULL, NULL },
