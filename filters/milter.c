@@ -153,6 +153,12 @@ milter_settings(const void *instance)
 	return &((const struct milter *)instance)->settings;
 }
 
+const struct condition *
+milter_condition(const void *instance)
+{
+	return ((const struct milter *)instance)->condition;
+}
+
 void *
 milter_new_host(const char *name, const char *endpoint, const char **why)
 {

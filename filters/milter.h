@@ -81,6 +81,7 @@ struct milter_options { MILTER_OPTIONS(OPTION_FIELD, milter_options) };
 enum default_action { DEFAULT_TEMPFAIL, DEFAULT_ACCEPT, DEFAULT_REJECT,
 	DEFAULT_QUARANTINE, DEFAULT_DISCARD };
 
+struct condition;
 struct milter_session_settings;
 
 extern const struct filter filter_milter;
@@ -90,6 +91,9 @@ bool milter_keeps(const void *instance);
 
 /* How the instance speaks with the milter. */
 const struct milter_session_settings *milter_settings(const void *instance);
+
+/* For which messages it is asked; NULL: all. */
+const struct condition *milter_condition(const void *instance);
 
 /* An instance for a filter in one of our own hosts, by its socket. */
 void *milter_new_host(const char *name, const char *endpoint,

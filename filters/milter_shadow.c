@@ -8,6 +8,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/condition.h"
 #include "filters/milter.h"
 #include "filters/milter_session.h"
 #include "filters/trace.h"
@@ -54,6 +55,7 @@ struct note {
 	const char *sender;
 	const char *const *arguments;
 	struct rcpt *rcpts, **last;
+	enum answer asked;		/* its conditions, as far as known */
 	struct shadow_run *run;		/* made at its turn */
 };
 
@@ -171,6 +173,7 @@ on_mail(struct filter_run *run)
 	note->sender = envelope->sender;
 	note->arguments = envelope->arguments;
 	note->last = &note->rcpts;
+	note->asked = ANSWER_UNKNOWN;
 	run->mail_state = note;
 	return VERDICT_CONTINUE;
 }
@@ -209,6 +212,25 @@ on_rcpt_refused(struct filter_run *run, struct recipient *recipient, int code,
 	(void)code;
 	copy->address = arena_strdup(arena, recipient->address);
 	add_rcpt(arena, &note->last, copy, arena_strdup(arena, text));
+}
+
+static enum answer
+is_asked(const struct filter_run *run, enum condition_point point)
+{
+	const struct shadow *shadow = run->instance;
+
+	return condition_ask(milter_condition(shadow->milter), run->session,
+	    run->mail, point);
+}
+
+/* Other milters may change the recipients later, which is not told either. */
+static struct verdict
+on_data(struct filter_run *run)
+{
+	struct note *note = run->mail_state;
+
+	note->asked = is_asked(run, CONDITION_DATA);
+	return VERDICT_CONTINUE;
 }
 
 static const char *
@@ -300,18 +322,15 @@ copy_envelope(struct shadow_run *r, const struct mail *mail,
 	}
 }
 
-/* At its turn: the message as it came to its place among the filters. */
-static struct verdict
-on_consult(struct filter_run *run)
+static struct shadow_run *
+take_copy(const struct filter_run *run, const struct note *note)
 {
 	const struct mail *mail = run->mail;
-	struct note *note = run->mail_state;
 	struct shadow_run *r = calloc(1, sizeof(*r));
 	struct mail *copy = mail_new(NULL, 0, "");
 
 	if (r == NULL)
 		fatal("out of memory (milter shadow)");
-	note->run = r;
 	r->shadow = run->instance;
 	r->mail = copy;
 	r->size = mail->headers.bytes + body_size(mail->body);
@@ -328,6 +347,22 @@ on_consult(struct filter_run *run)
 	    .name = r->shadow->settings->name, .session = copy->session,
 	    .mail = copy, .view = view_take(&copy->headers, copy->arena),
 	    .turn = true };
+	return r;
+}
+
+/* At its turn: the message as it came to its place among the filters. */
+static struct verdict
+on_consult(struct filter_run *run)
+{
+	struct note *note = run->mail_state;
+
+	if (note->asked == ANSWER_UNKNOWN)
+		note->asked = is_asked(run, CONDITION_END);
+	if (note->asked == ANSWER_YES)
+		note->run = take_copy(run, note);
+	else
+		trace_add(run->mail->trace, run->name,
+		    "not asked: its conditions");
 	return VERDICT_CONTINUE;
 }
 
@@ -518,6 +553,7 @@ const struct filter filter_milter_shadow = {
 	.mail = on_mail,
 	.rcpt = on_rcpt,
 	.rcpt_refused = on_rcpt_refused,
+	.data = on_data,
 	.consult = on_consult,
 	.abort = on_abort,
 	.ended = on_ended,

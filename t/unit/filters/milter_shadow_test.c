@@ -251,6 +251,50 @@ refused_recipients(void)
 	world_task(run_refused, NULL);
 }
 
+/* What it would not be asked about in earnest it does not see either. */
+static void
+run_conditions(void *argument)
+{
+	static const struct {
+		const char *condition;
+		size_t connections;
+	} conditions[] = {
+		{ "only_if = trusted", 0 },
+		{ "only_if = \"recipient example.com\"", 0 },
+		{ "only_if = \"recipient example.net\"", 1 },
+		{ "skip_if = \"size < 1M\"", 0 },
+		{ "skip_if = \"spf = pass\"", 1 },
+	};
+	static const struct peer_script script = { 0 };
+	struct buf options = BUF_INIT;
+	struct world w;
+
+	(void)argument;
+	for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]);
+	    i++) {
+		const char *name = conditions[i].condition;
+
+		begin(&script);
+		buf_reset(&options);
+		buf_printf(&options, "shadow = yes %s", name);
+		world_init(&w, options.data, NULL);
+		world_play_all(&w, "CHMRDE");
+		await_told(conditions[i].connections);
+		CASE_ASSERT(name, told.count == conditions[i].connections);
+		world_release(&w);
+		end();
+		CASE_ASSERT(name, peer_log.connections ==
+		    conditions[i].connections);
+	}
+	buf_release(&options);
+}
+
+static void
+its_conditions_hold(void)
+{
+	world_task(run_conditions, NULL);
+}
+
 /* More than can be under way are given up, and those that are at the end. */
 static void
 run_bounds(void *argument)
@@ -292,4 +336,5 @@ SUITE(milter_shadow,
     { "its place counts", its_place_counts },
     { "the real outcome", the_real_outcome },
     { "refused recipients", refused_recipients },
+    { "its conditions hold", its_conditions_hold },
     { "bounds", bounds })
