@@ -34,7 +34,7 @@ my ($listed) = dkim_key('listed', 2048);
 chmod 0600, $key, $listed;
 my $table = write_file('table', "sender.test sender.test l listed.key\n");
 my $dovecot = start_dovecot();
-my ($milter, $library) = (free_port(), free_port());
+my ($milter, $library, $grey) = map { free_port() } 1 .. 3;
 my $server = start_millgate(as_root => 1, text => <<"END");
 trusted_networks = { "127.0.0.0/8" }
 listener smtp {
@@ -56,6 +56,10 @@ filter_host library {
 	filters = { example }
 	listen = { "127.0.0.1:$library" }
 	front = libmilter
+}
+filter_host patient {
+	filters = { greylist }
+	listen = { "127.0.0.1:$grey" }
 }
 route example.test { via = { "lmtp:unix:$dovecot->{socket}" } }
 dmarc_report { email = "reports\@example.test" }
@@ -99,7 +103,12 @@ for my $endpoint ("127.0.0.1:$milter", "unix:$server->{dir}/milter",
 	like($text, qr/^session .*\beoh /m, 'to the end of a header');
 }
 
-# The relay asks the policy process, whose socket it cannot see.
+# A host asks the policy process, whose socket it cannot see.
+my (undef, $said_grey) = run_command(build_dir() . '/gateway/millgatectl',
+    'milter', 'probe', "127.0.0.1:$grey");
+like($said_grey, qr/^answer .*\b450 4\.7\.1\b/m, 'a host greylists');
+
+# So does the relay.
 my ($asked, $said) = $server->ctl('dmarc', 'send');
 like($said, qr/there is nothing to report/, 'the relay asks for reports');
 
