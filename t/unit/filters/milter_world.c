@@ -95,7 +95,8 @@ world_begin_mail(struct world *w)
 	mail_free(&w->mail);
 	w->mail = mail_new(&w->session, 100000, "/tmp");
 	w->mail->trace = trace_new(w->mail->arena);
-	snprintf(w->mail->envelope.id, sizeof(w->mail->envelope.id), "ID1");
+	snprintf(w->mail->envelope.id, sizeof(w->mail->envelope.id), "ID%u",
+	    ++w->messages);
 	w->mail->envelope.sender = "a@example.org";
 	return chain_mail(w->chain, w->mail);
 }

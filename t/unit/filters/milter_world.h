@@ -14,6 +14,7 @@ struct world {
 	struct session session;
 	struct chain *chain;
 	struct mail *mail;
+	unsigned messages;		/* begun; the ids are ID1, ID2, ... */
 	const char *body;
 	size_t body_len;
 };
