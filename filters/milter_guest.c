@@ -80,9 +80,24 @@ static const struct {
 	{ "{cert_issuer}", offsetof(struct session, tls_issuer) },
 };
 
+/* Not what MTAs put where there is no name. */
+static bool
+is_name(const char *text)
+{
+	return *text != '\0' && *text != '[' && strcmp(text, "unknown") != 0;
+}
+
 static void
 set_macro(struct milter_guest *g, const char *name, const char *value)
 {
+	/* They come at any stage, and again. */
+	if ((strcmp(name, "{client_name}") == 0 ||
+	    strcmp(name, "{client_ptr}") == 0) && !is_name(value))
+		return;
+	if (strcmp(name, "{client_resolve}") == 0) {
+		g->session.client_name_asked = true;
+		g->session.client_name_unknown = strcmp(value, "TEMP") == 0;
+	}
 	if (strcmp(name, "{cipher_bits}") == 0)
 		g->session.tls_bits = atoi(value);
 	/* Our gateway's word; other MTAs have no say in it. */
@@ -158,17 +173,13 @@ set_client(struct milter_guest *g, const struct milter_command *command)
 		s->trusted = is_trusted(g);
 }
 
-/* A name in brackets, or "unknown", is none. */
 static void
 set_client_name(struct milter_guest *g, const char *host)
 {
 	struct session *s = &g->session;
 
-	if (s->client_name == NULL && *host != '\0')
+	if (s->client_name == NULL && is_name(host))
 		s->client_name = arena_strdup(s->arena, host);
-	if (s->client_name != NULL && (s->client_name[0] == '[' ||
-	    strcmp(s->client_name, "unknown") == 0))
-		s->client_name = NULL;
 }
 
 int

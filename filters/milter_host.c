@@ -155,7 +155,7 @@ negotiate(struct host *h, const struct milter_command *command)
 	if ((offer.actions & MILTER_MAY_SETSYMLIST) != 0) {
 		reply.macros[MILTER_AT_CONNECT] = "j {daemon_name} "
 		    "{client_name} {client_ptr} {client_addr} "
-		    "{millgate_trusted}";
+		    "{client_resolve} {millgate_trusted}";
 		reply.macros[MILTER_AT_HELO] = "{tls_version} {cipher} "
 		    "{cipher_bits} {cert_subject} {cert_issuer}";
 		reply.macros[MILTER_AT_MAIL] = "i " MACROS;

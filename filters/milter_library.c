@@ -302,9 +302,10 @@ answered(SMFICTX *context, struct guest *g, uint32_t quiet)
 
 /* Those that the host asks for, and that a guest knows. */
 static const char *const macros[] = { "j", "i", "{daemon_name}",
-	"{client_name}", "{client_ptr}", "{client_addr}", "{auth_type}",
-	"{auth_authen}", "{tls_version}", "{cipher}", "{cipher_bits}",
-	"{cert_subject}", "{cert_issuer}", "{millgate_trusted}" };
+	"{client_name}", "{client_ptr}", "{client_addr}", "{client_resolve}",
+	"{auth_type}", "{auth_authen}", "{tls_version}", "{cipher}",
+	"{cipher_bits}", "{cert_subject}", "{cert_issuer}",
+	"{millgate_trusted}" };
 
 static void
 put_macros(SMFICTX *context, struct guest *g, char code)

@@ -87,6 +87,22 @@ client_ptr(const struct milter_facts *f, char *scratch)
 	    client_name(f, scratch);
 }
 
+/* In Sendmail's words: what became of looking the client's name up. */
+static const char *
+client_resolve(const struct milter_facts *f, char *scratch)
+{
+	const struct session *s = f->session;
+
+	(void)scratch;
+	if (!s->client_name_asked)
+		return NULL;
+	if (s->client_name != NULL)
+		return "OK";
+	if (s->client_name_unknown)
+		return "TEMP";
+	return s->client_ptr != NULL ? "FORGED" : "FAIL";
+}
+
 static const char *
 port_of(const struct sockaddr_storage *ss, char *scratch)
 {
@@ -284,6 +300,7 @@ static const struct {
 	{ "client_name", client_name },
 	{ "client_port", client_port },
 	{ "client_ptr", client_ptr },
+	{ "client_resolve", client_resolve },
 	{ "tls_version", tls_version },
 	{ "cipher", tls_cipher },
 	{ "cipher_bits", tls_bits },
