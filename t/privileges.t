@@ -106,7 +106,7 @@ for my $endpoint ("127.0.0.1:$milter", "unix:$server->{dir}/milter",
 # A host asks the policy process, whose socket it cannot see.
 my (undef, $said_grey) = run_command(build_dir() . '/gateway/millgatectl',
     'milter', 'probe', "127.0.0.1:$grey");
-like($said_grey, qr/^answer .*\b450 4\.7\.1\b/m, 'a host greylists');
+like($said_grey, qr/^answer .*\b451 4\.7\.1\b/m, 'a host greylists');
 
 # So does the relay.
 my ($asked, $said) = $server->ctl('dmarc', 'send');
