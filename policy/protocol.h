@@ -33,7 +33,14 @@
 	ROW(POLICY_CONTEXT, policy_context)				\
 	ROW(COMPATIBILITY_LEVEL, compatibility_level)			\
 	ROW(MAIL_VERSION, mail_version)					\
-	/* Between our own processes: report.h. */			\
+	/* Between our own processes, believed from them alone. */	\
+	ROW(LISTENER, listener) ROW(TRUSTED, trusted)			\
+	ROW(SERVICE, service)						\
+	ROW(AUTH_DOMAINS, auth_domains) ROW(AUTH_SELECTORS, auth_selectors) \
+	ROW(RESULTS, results) ROW(SCORE, score)				\
+	ROW(OUTCOME, outcome) ROW(EVENT, event) ROW(UNDO, undo)		\
+	ROW(COMMAND, command)						\
+	/* The same, of report.h. */					\
 	ROW(REPORT_VERB, report_verb) ROW(REPORT_DOMAIN, report_domain)	\
 	ROW(REPORT_HEAD, report_head) ROW(REPORT_ROW, report_row)		\
 	ROW(REPORT_COUNT, report_count) ROW(REPORT_ID, report_id)
@@ -44,8 +51,13 @@ enum policy_attribute {
 	POLICY_ATTRIBUTE_COUNT
 };
 
-/* The request of our own processes about DMARC reports (report.h). */
+/*
+ * Requests of our own processes: about DMARC reports (report.h); what became
+ * of a message; and a command of millgatectl's.
+ */
 #define POLICY_REQUEST_REPORT "millgate_report"
+#define POLICY_REQUEST_OUTCOME "millgate_outcome"
+#define POLICY_REQUEST_COMMAND "millgate_command"
 
 #define POLICY_REQUEST_MAX	65536	/* bytes */
 #define POLICY_LINES_MAX	128
@@ -83,7 +95,8 @@ void policy_put(struct buf *, enum policy_attribute, const char *value);
 void policy_end(struct buf *);
 
 /* What an answer asks for, as far as we give or understand them. */
-enum policy_verb { POLICY_DUNNO, POLICY_DEFER, POLICY_OTHER };
+enum policy_verb { POLICY_DUNNO, POLICY_PASS, POLICY_DEFER, POLICY_REJECT,
+	POLICY_HOLD, POLICY_OTHER };
 
 struct policy_action {
 	enum policy_verb verb;
