@@ -66,52 +66,55 @@ COUNTER_TABLE(counter_rows)
 /* --- the step --- */
 
 static void
-touch(struct store_records *records, const char *key, int64_t values[],
-    int64_t lifetime)
+touch(struct store_records *records, const char *key,
+    struct store_record *record, int64_t lifetime)
 {
 	int64_t now = store_now(records);
 
-	if (now - values[1] <= lifetime / 32)
+	if (now - record->values[1] <= lifetime / 32)
 		return;
-	values[1] = now;
-	store_put(records, key, values, now + lifetime);
+	record->values[1] = now;
+	record->expires_ms = now + lifetime;
+	store_put(records, key, record);
 }
 
 static enum answer
 step_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, int64_t *results)
+    const int64_t *a, const char *const *texts, int64_t *results)
 {
-	int64_t network[STORE_VALUES], seen[STORE_VALUES] = { 0 };
+	struct store_record network, seen;
 	int64_t now = store_now(records);
 
+	(void)texts;
 	results[RESULT_WAIT] = 0;
-	store_get(records, keys[KEY_NETWORK], network);
-	if (a[ARG_ENOUGH] > 0 && network[0] >= a[ARG_ENOUGH]) {
-		touch(records, keys[KEY_NETWORK], network, a[ARG_LIFETIME]);
+	store_get(records, keys[KEY_NETWORK], &network);
+	if (a[ARG_ENOUGH] > 0 && network.values[0] >= a[ARG_ENOUGH]) {
+		touch(records, keys[KEY_NETWORK], &network, a[ARG_LIFETIME]);
 		results[RESULT_REASON] = REASON_NETWORK;
 		return ANSWER_YES;
 	}
-	if (!store_get(records, keys[KEY_TRIPLET], seen)) {
-		seen[0] = now;
-		store_put(records, keys[KEY_TRIPLET], seen,
-		    now + a[ARG_WINDOW]);
+	if (!store_get(records, keys[KEY_TRIPLET], &seen)) {
+		seen.values[0] = now;
+		seen.expires_ms = now + a[ARG_WINDOW];
+		store_put(records, keys[KEY_TRIPLET], &seen);
 		results[RESULT_WAIT] = a[ARG_DELAY];
 		results[RESULT_REASON] = REASON_NEW;
 		return ANSWER_NO;
 	}
-	if (seen[1] == 0 && now < seen[0] + a[ARG_DELAY]) {
-		results[RESULT_WAIT] = seen[0] + a[ARG_DELAY] - now;
+	if (seen.values[1] == 0 && now < seen.values[0] + a[ARG_DELAY]) {
+		results[RESULT_WAIT] = seen.values[0] + a[ARG_DELAY] - now;
 		results[RESULT_REASON] = REASON_EARLY;
 		return ANSWER_NO;
 	}
-	results[RESULT_REASON] = seen[1] == 0 ? REASON_PASSED : REASON_KNOWN;
-	if (seen[1] == 0) {
-		network[0]++;
-		network[1] = now;
-		store_put(records, keys[KEY_NETWORK], network,
-		    now + a[ARG_LIFETIME]);
+	results[RESULT_REASON] = seen.values[1] == 0 ? REASON_PASSED :
+	    REASON_KNOWN;
+	if (seen.values[1] == 0) {
+		network.values[0]++;
+		network.values[1] = now;
+		network.expires_ms = now + a[ARG_LIFETIME];
+		store_put(records, keys[KEY_NETWORK], &network);
 	}
-	touch(records, keys[KEY_TRIPLET], seen, a[ARG_LIFETIME]);
+	touch(records, keys[KEY_TRIPLET], &seen, a[ARG_LIFETIME]);
 	return ANSWER_YES;
 }
 
@@ -126,14 +129,14 @@ static const struct store_step step = {
 	    "  v[2] = now\n"
 	    "  put(key, v, now + lifetime)\n"
 	    "end\n"
-	    "local network = get(k[2]) or {0, 0, 0, 0}\n"
+	    "local network = get(k[2]) or {0, 0}\n"
 	    "if enough > 0 and network[1] >= enough then\n"
 	    "  touch(k[2], network)\n"
 	    "  return 1, 0, 4\n"
 	    "end\n"
 	    "local seen = get(k[1])\n"
 	    "if not seen then\n"
-	    "  put(k[1], {now, 0, 0, 0}, now + window)\n"
+	    "  put(k[1], {now}, now + window)\n"
 	    "  return 0, delay, 0\n"
 	    "end\n"
 	    "if seen[2] == 0 and now < seen[1] + delay then\n"
@@ -142,7 +145,7 @@ static const struct store_step step = {
 	    "local reason = 3\n"
 	    "if seen[2] == 0 then\n"
 	    "  reason = 2\n"
-	    "  put(k[2], {network[1] + 1, now, 0, 0}, now + lifetime)\n"
+	    "  put(k[2], {network[1] + 1, now}, now + lifetime)\n"
 	    "end\n"
 	    "touch(k[1], seen)\n"
 	    "return 1, 0, reason\n",
@@ -265,8 +268,8 @@ ask_store(struct greylist *greylist, const struct greylist_request *request,
 	digest_texts(sender, request->recipient, hex);
 	snprintf(triplet, sizeof(triplet), "grey:{%s}:%s", group, hex);
 	snprintf(network, sizeof(network), "grey:{%s}", group);
-	return store_run(greylist->store, &step, keys, arguments, results,
-	    why);
+	return store_run(greylist->store, &step, keys, arguments, NULL,
+	    results, why);
 }
 
 enum answer

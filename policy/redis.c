@@ -19,8 +19,8 @@
 #define CONNECT_MS	1000		/* until the probe is answered */
 #define RETRY_FIRST_MS	250
 #define RETRY_MAX_MS	2000
-#define REPLY_MAX	65536		/* bytes; ours have a hundred */
-#define ELEMENTS_MAX	64
+#define REPLY_MAX	1048576		/* bytes; a page of a scan */
+#define ELEMENTS_MAX	1000
 #define LATE_MAX	3		/* replies in a row, then it is away */
 #define WHY_SIZE	256
 

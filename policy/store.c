@@ -2,7 +2,10 @@
 #include "policy/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/arena.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/conf.h"
 #include "base/counter.h"
@@ -111,24 +114,75 @@ store_back(struct store *store)
 	log_info(NULL, "store=%s: answers again", store->backend->name);
 }
 
+static enum answer
+count(struct store *store, int64_t begin_us, enum answer answer)
+{
+	counter_add(store->answers[answer], 1);
+	histogram_observe(store->seconds, clock_us() - begin_us);
+	return answer;
+}
+
 enum answer
 store_run(struct store *store, const struct store_step *step,
-    const char *const *keys, const int64_t *arguments, int64_t *results,
-    const char **why)
+    const char *const *keys, const int64_t *arguments,
+    const char *const *texts, int64_t *results, const char **why)
 {
 	const struct store_call call = {
 		.step = step, .keys = keys, .arguments = arguments,
-		.shift_ms = store->shift_ms,
+		.texts = texts, .shift_ms = store->shift_ms,
 		.deadline = task_deadline(store->budget_ms),
 	};
+	int64_t begin = clock_us();
+
+	*why = "";
+	return count(store, begin, store->backend->run(store->state, &call,
+	    results, why));
+}
+
+enum answer
+store_read(struct store *store, const char *key, struct store_record *record,
+    char note[], const char **why)
+{
 	int64_t begin = clock_us();
 	enum answer answer;
 
 	*why = "";
-	answer = store->backend->run(store->state, &call, results, why);
-	counter_add(store->answers[answer], 1);
-	histogram_observe(store->seconds, clock_us() - begin);
-	return answer;
+	*note = '\0';
+	memset(record, 0, sizeof(*record));
+	answer = store->backend->read(store->state, key, store->shift_ms,
+	    task_deadline(store->budget_ms), record, note, why);
+	record->note = note;
+	return count(store, begin, answer);
+}
+
+enum answer
+store_scan(struct store *store, const char *prefix,
+    int (*f)(void *argument, const char *key, const struct store_record *),
+    void *argument, const char **why)
+{
+	struct store_page *page;
+	struct buf from = BUF_INIT;
+	enum answer answer;
+	int rc = 0;
+
+	*why = "";
+	if ((page = malloc(sizeof(*page))) == NULL)
+		fatal("out of memory (store)");
+	page->arena = arena_new(0);
+	do {
+		page->count = 0;
+		arena_reset(page->arena);
+		answer = store->backend->scan(store->state, prefix,
+		    store->shift_ms, &from, page, why);
+		for (size_t i = 0; rc == 0 && i < page->count; i++)
+			rc = f(argument, page->rows[i].key,
+			    &page->rows[i].record);
+		task_yield();
+	} while (rc == 0 && answer == ANSWER_YES);
+	arena_free(&page->arena);
+	free(page);
+	buf_release(&from);
+	return answer == ANSWER_UNKNOWN ? ANSWER_UNKNOWN : ANSWER_YES;
 }
 
 enum answer

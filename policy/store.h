@@ -1,6 +1,7 @@
 /*
- * The store: small records of numbers under keys, which expire, shared by all
- * that ask: the processes of one machine (SQLite), or a fleet (Redis).
+ * The store: small records (numbers and a note) under keys, which expire,
+ * shared by all that ask: the processes of one machine (SQLite), or a fleet
+ * (Redis).
  *
  * It is changed by steps.  A step reads and writes a few records as one, with
  * the store's own clock; for a back end on another machine it is a script that
@@ -48,33 +49,50 @@ struct store_options { STORE_OPTIONS(OPTION_FIELD, store_options) };
 extern const struct section_kind store_section;
 
 /* A record has this many numbers, a step at most so many keys and so on. */
-#define STORE_VALUES	4
+#define STORE_VALUES	8
+#define STORE_NOTE_MAX	500		/* bytes; the caller cuts what is longer */
 #define STORE_KEYS	4
 #define STORE_ARGUMENTS	8
+#define STORE_TEXTS	2
 #define STORE_RESULTS	4
+
+/* The note, never NULL once it is read, lasts until the step ends. */
+struct store_record {
+	int64_t values[STORE_VALUES];
+	const char *note;
+	int64_t expires_ms;
+};
 
 /*
  * A step, written twice.  run works on records in this process and answers YES
  * or NO.  script is the body of a Lua function, with now, k[1]... (keys),
- * a[1]... (arguments), get(key), which gives nil or a table of STORE_VALUES
- * numbers, and put(key, table, expires); it returns 1 or 0, then the results.
- * All keys of a step name the same group in braces, {so}, since a cluster
- * keeps those on one node.
+ * a[1]... (arguments), t[1]... (texts), get(key), which gives nil or a table of
+ * [1] to [STORE_VALUES], note and expires, put(key, table, expires), for which
+ * what the table does not hold is 0 or "", and del(key); it returns 1 or 0,
+ * then the results.  Lua's numbers are exact below 2^53 only.  All keys of a
+ * step name the same group in braces, {so}, since a cluster keeps those on one
+ * node.
  */
 struct store_step {
 	const char *name;
-	size_t keys, arguments, results;
+	size_t keys, arguments, texts, results;
 	enum answer (*run)(struct store_records *, const char *const *keys,
-	    const int64_t *arguments, int64_t *results);
+	    const int64_t *arguments, const char *const *texts,
+	    int64_t *results);
 	const char *script;
 };
 
 /* For a step's run: wall clock in milliseconds; records.  A failure is kept. */
 int64_t store_now(const struct store_records *);
+
+/* false, and the record is zeroes and "", if there is none. */
 bool store_get(struct store_records *, const char *key,
-    int64_t values[STORE_VALUES]);
+    struct store_record *);
+
+/* A note that is NULL is "". */
 void store_put(struct store_records *, const char *key,
-    const int64_t values[STORE_VALUES], int64_t expires_ms);
+    const struct store_record *);
+void store_delete(struct store_records *, const char *key);
 
 /*
  * Opens the store of the configuration; path is SQLite's file.  It need not be
@@ -93,8 +111,25 @@ void store_close(struct store **);
  * the next call): the store did not answer within its budget.
  */
 enum answer store_run(struct store *, const struct store_step *,
-    const char *const *keys, const int64_t *arguments, int64_t *results,
-    const char **why);
+    const char *const *keys, const int64_t *arguments,
+    const char *const *texts, int64_t *results, const char **why);
+
+/*
+ * Reads one record outside of a step; its note is copied into note, of
+ * STORE_NOTE_MAX + 1 bytes.  NO: there is none.
+ */
+enum answer store_read(struct store *, const char *key,
+    struct store_record *, char note[], const char **why);
+
+/*
+ * Calls f for each record whose key begins with prefix, in any order, until f
+ * returns other than 0.  What changes meanwhile may be seen or not.  It goes
+ * page by page, between which others have their turn, and takes seconds if the
+ * store is slow.  UNKNOWN: *why, and f may have seen some.
+ */
+enum answer store_scan(struct store *, const char *prefix,
+    int (*f)(void *argument, const char *key, const struct store_record *),
+    void *argument, const char **why);
 
 /*
  * Tallies: texts that are counted, by subject and interval.  Only one process

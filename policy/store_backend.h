@@ -6,12 +6,25 @@
 
 #include "policy/store.h"
 
+#define STORE_PAGE_ROWS	1000
+
 struct store_call {
 	const struct store_step *step;
 	const char *const *keys;
 	const int64_t *arguments;
+	const char *const *texts;
 	int64_t shift_ms;		/* of the clock */
 	int64_t deadline;		/* task.h */
+};
+
+/* A page of a scan: what it points to is the arena's. */
+struct store_page {
+	struct arena *arena;
+	size_t count;
+	struct store_page_row {
+		const char *key;
+		struct store_record record;
+	} rows[STORE_PAGE_ROWS];
 };
 
 struct store_backend {
@@ -21,6 +34,18 @@ struct store_backend {
 	void (*close)(void *state);
 	enum answer (*run)(void *state, const struct store_call *,
 	    int64_t *results, const char **why);
+
+	/* The record's note goes into note. */
+	enum answer (*read)(void *state, const char *key, int64_t shift_ms,
+	    int64_t deadline, struct store_record *, char note[],
+	    const char **why);
+
+	/*
+	 * The next page of a scan: YES, or NO if it is the last one.  from,
+	 * empty at first, is where the back end goes on.
+	 */
+	enum answer (*scan)(void *state, const char *prefix, int64_t shift_ms,
+	    struct buf *from, struct store_page *, const char **why);
 
 	/* Tallies (store.h); shift_ms is of the clock. */
 	enum answer (*tally_add)(void *state, const struct store_tally *,
@@ -33,8 +58,8 @@ struct store_backend {
 	enum answer (*tally_list)(void *state, struct buf *, const char **why);
 };
 
-/* How long a step of a tally may take: nobody waits for it. */
-#define STORE_TALLY_MS 5000
+/* How long a page of a scan or a step of a tally may take: nobody waits. */
+#define STORE_SLOW_MS 5000
 
 extern const struct store_backend store_sqlite, store_redis;
 

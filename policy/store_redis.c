@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/log.h"
@@ -21,26 +22,52 @@
 #define SCRIPTS_MAX	32
 #define KEY_SIZE	512
 #define NUMBER_SIZE	24
-#define WORDS_MAX	(3 + STORE_KEYS + 2 + STORE_ARGUMENTS)
+#define WORDS_MAX	(3 + STORE_KEYS + 2 + STORE_ARGUMENTS + STORE_TEXTS)
+#define PAGE_KEYS	100
 #define WHY_SIZE	256
 
-/* ARGV: number of the call, shift of the clock, arguments. */
+/*
+ * ARGV: number of the call, shift of the clock, A arguments, texts.  What is 0
+ * or "" has no field.  A full Redis lets a script go on that has written, so
+ * HSET, which it refuses, comes first.
+ */
 static const char script_head[] =
-    "local t = redis.call('TIME')\n"
-    "local now = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[2]\n"
-    "local k, a = KEYS, {}\n"
-    "for i = 3, #ARGV do a[i - 2] = tonumber(ARGV[i]) end\n"
-    "local function get(key)\n"
-    "  local v = redis.call('HMGET', key, '1', '2', '3', '4', 'x')\n"
-    "  if not v[5] or tonumber(v[5]) <= now then return nil end\n"
-    "  for i = 1, 4 do v[i] = tonumber(v[i]) end\n"
+    "local time = redis.call('TIME')\n"
+    "local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]\n"
+    "local k, a, t = KEYS, {}, {}\n"
+    "for i = 3, #ARGV do\n"
+    "  if i < 3 + A then a[i - 2] = tonumber(ARGV[i])\n"
+    "  else t[i - 2 - A] = ARGV[i] end\n"
+    "end\n"
+    "local function get(key, call)\n"
+    "  local v = (call or redis.call)('HMGET', key, '1', '2', '3', '4', '5',\n"
+    "    '6', '7', '8', 'n', 'x')\n"
+    "  if not v[10] or tonumber(v[10]) <= now then return nil end\n"
+    "  for i = 1, 8 do v[i] = tonumber(v[i] or 0) end\n"
+    "  v.note, v.expires = v[9] or '', tonumber(v[10])\n"
     "  return v\n"
     "end\n"
+    "local function del(key) redis.call('DEL', key) end\n"
     "local function put(key, v, expires)\n"
-    "  local function n(x) return string.format('%.0f', x or 0) end\n"
-    "  redis.call('HSET', key, '1', n(v[1]), '2', n(v[2]), '3', n(v[3]),\n"
-    "    '4', n(v[4]), 'x', n(expires))\n"
-    "  redis.call('PEXPIRE', key, n(math.max(expires - now, 1)))\n"
+    "  local f, none = { 'x', string.format('%.0f', expires) }, {}\n"
+    "  for i = 1, 8 do\n"
+    "    if v[i] and v[i] ~= 0 then\n"
+    "      f[#f + 1] = i\n"
+    "      f[#f + 1] = string.format('%.0f', v[i])\n"
+    "    else\n"
+    "      none[#none + 1] = i\n"
+    "    end\n"
+    "  end\n"
+    "  if v.note and v.note ~= '' then\n"
+    "    f[#f + 1] = 'n'\n"
+    "    f[#f + 1] = v.note\n"
+    "  else\n"
+    "    none[#none + 1] = 'n'\n"
+    "  end\n"
+    "  redis.call('HSET', key, unpack(f))\n"
+    "  if #none > 0 then redis.call('HDEL', key, unpack(none)) end\n"
+    "  redis.call('PEXPIRE', key, string.format('%.0f',\n"
+    "    math.max(expires - now, 1)))\n"
     "end\n"
     "local function step()\n";
 
@@ -49,6 +76,33 @@ static const char script_tail[] =
     "local r = { step() }\n"
     "table.insert(r, 1, tonumber(ARGV[1]))\n"
     "return r\n";
+
+#define RECORD "v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v.expires,"	\
+	" v.note"
+enum { RECORD_EXPIRES = STORE_VALUES, RECORD_NOTE, RECORD_FIELDS };
+
+static const struct store_step read_step = {
+	.name = "read", .keys = 1,
+	.script = "local v = get(k[1])\n"
+	    "if not v then return 0 end\n"
+	    "return 1, " RECORD "\n",
+};
+
+/*
+ * Where the scan is, what the keys match, how many to look at.  Keys that hold
+ * something else than a record are of no interest.
+ */
+static const struct store_step scan_step = {
+	.name = "scan", .arguments = 1, .texts = 2,
+	.script = "local page = redis.call('SCAN', t[1], 'MATCH', t[2],\n"
+	    "  'COUNT', a[1])\n"
+	    "local rows = {}\n"
+	    "for _, key in ipairs(page[2]) do\n"
+	    "  local v = get(key, redis.pcall)\n"
+	    "  if v then rows[#rows + 1] = { key, " RECORD " } end\n"
+	    "end\n"
+	    "return page[1] ~= '0' and 1 or 0, page[1], rows\n",
+};
 
 struct script {
 	const struct store_step *step;
@@ -90,6 +144,7 @@ script_for(struct redis_store *s, const struct store_step *step)
 	if (s->script_count == SCRIPTS_MAX)
 		fatal("redis: more than %d steps", SCRIPTS_MAX);
 	script = &s->scripts[s->script_count++];
+	buf_printf(&text, "local A = %zu\n", step->arguments);
 	buf_puts(&text, script_head);
 	buf_puts(&text, step->script);
 	buf_puts(&text, script_tail);
@@ -131,6 +186,8 @@ build(struct command *command, const struct redis_store *s,
 	add_number(command, call->shift_ms);
 	for (size_t i = 0; i < step->arguments; i++)
 		add_number(command, call->arguments[i]);
+	for (size_t i = 0; i < step->texts; i++)
+		command->words[command->count++] = call->texts[i];
 }
 
 static bool
@@ -161,53 +218,181 @@ send_call(struct redis_store *s, const struct store_call *call,
 	    call->deadline, why);
 }
 
-/* The reply: number of the call, 1 or 0, results; nothing else will do. */
-static enum answer
-understand(const struct store_step *step, int64_t number,
-    const redisReply *reply, int64_t *results)
+static void
+distrust(struct redis_store *s, const redisReply *reply, const char **why)
 {
-	if (reply->type != REDIS_REPLY_ARRAY ||
-	    reply->elements != 2 + step->results)
-		return ANSWER_UNKNOWN;
-	for (size_t i = 0; i < reply->elements; i++)
+	snprintf(s->why, sizeof(s->why), "%s",
+	    reply->type == REDIS_REPLY_ERROR ? reply->str :
+	    "a reply to something else");
+	redis_distrust(s->redis, s->why);
+	*why = s->why;
+}
+
+static bool
+are_integers(const redisReply *reply, size_t from, size_t count)
+{
+	if (reply == NULL || reply->type != REDIS_REPLY_ARRAY ||
+	    reply->elements < from + count)
+		return false;
+	for (size_t i = from; i < from + count; i++)
 		if (reply->element[i] == NULL ||
 		    reply->element[i]->type != REDIS_REPLY_INTEGER)
-			return ANSWER_UNKNOWN;
-	if (reply->element[0]->integer != number)
+			return false;
+	return true;
+}
+
+static bool
+is_string(const redisReply *reply)
+{
+	return reply != NULL && reply->type == REDIS_REPLY_STRING;
+}
+
+/*
+ * The reply: number of the call, 1 or 0, what else there is; nothing else will
+ * do.  YES and NO: the caller frees it.
+ */
+static enum answer
+run_script(struct redis_store *s, const struct store_call *call,
+    redisReply **reply, const char **why)
+{
+	struct command command;
+	int64_t number = ++s->calls;
+	long long answer;
+
+	build(&command, s, call);
+	*reply = send_call(s, call, &command, why);
+	if (*reply == NULL)
 		return ANSWER_UNKNOWN;
-	for (size_t i = 0; i < step->results; i++)
-		results[i] = reply->element[2 + i]->integer;
-	switch (reply->element[1]->integer) {
-	case 0:
-		return ANSWER_NO;
-	case 1:
-		return ANSWER_YES;
-	default:
-		return ANSWER_UNKNOWN;
+	if (are_integers(*reply, 0, 2) &&
+	    (*reply)->element[0]->integer == number) {
+		answer = (*reply)->element[1]->integer;
+		if (answer == 0 || answer == 1)
+			return answer == 1 ? ANSWER_YES : ANSWER_NO;
 	}
+	distrust(s, *reply, why);
+	freeReplyObject(*reply);
+	return ANSWER_UNKNOWN;
 }
 
 static enum answer
 redis_store_run(void *state, const struct store_call *call, int64_t *results,
     const char **why)
 {
-	struct redis_store *s = state;
-	struct command command;
+	size_t count = call->step->results;
 	enum answer answer;
 	redisReply *reply;
-	int64_t number = ++s->calls;
 
-	build(&command, s, call);
-	reply = send_call(s, call, &command, why);
-	if (reply == NULL)
+	answer = run_script(state, call, &reply, why);
+	if (answer == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
-	answer = understand(call->step, number, reply, results);
-	if (answer == ANSWER_UNKNOWN) {
-		snprintf(s->why, sizeof(s->why), "%s",
-		    reply->type == REDIS_REPLY_ERROR ? reply->str :
-		    "a reply to something else");
-		redis_distrust(s->redis, s->why);
-		*why = s->why;
+	if (reply->elements == 2 + count && are_integers(reply, 2, count)) {
+		for (size_t i = 0; i < count; i++)
+			results[i] = reply->element[2 + i]->integer;
+	} else {
+		distrust(state, reply, why);
+		answer = ANSWER_UNKNOWN;
+	}
+	freeReplyObject(reply);
+	return answer;
+}
+
+/* The fields of RECORD; the note is the reply's. */
+static bool
+take_record(const redisReply *reply, size_t from, struct store_record *record)
+{
+	if (!are_integers(reply, from, RECORD_NOTE) ||
+	    reply->elements != from + RECORD_FIELDS ||
+	    !is_string(reply->element[from + RECORD_NOTE]))
+		return false;
+	for (size_t i = 0; i < STORE_VALUES; i++)
+		record->values[i] = reply->element[from + i]->integer;
+	record->expires_ms = reply->element[from + RECORD_EXPIRES]->integer;
+	record->note = reply->element[from + RECORD_NOTE]->str;
+	return true;
+}
+
+static enum answer
+redis_store_read(void *state, const char *key, int64_t shift_ms,
+    int64_t deadline, struct store_record *record, char note[],
+    const char **why)
+{
+	const struct store_call call = { .step = &read_step, .keys = &key,
+		.shift_ms = shift_ms, .deadline = deadline };
+	enum answer answer;
+	redisReply *reply;
+
+	answer = run_script(state, &call, &reply, why);
+	if (answer == ANSWER_UNKNOWN)
+		return ANSWER_UNKNOWN;
+	if (answer == ANSWER_YES && take_record(reply, 2, record)) {
+		snprintf(note, STORE_NOTE_MAX + 1, "%s", record->note);
+	} else if (answer == ANSWER_YES) {
+		distrust(state, reply, why);
+		answer = ANSWER_UNKNOWN;
+	}
+	freeReplyObject(reply);
+	return answer;
+}
+
+/* The prefix and anything: what a pattern knows of is quoted. */
+static void
+put_pattern(struct buf *pattern, const char *prefix)
+{
+	for (; *prefix != '\0'; prefix++) {
+		if (strchr("*?[]^\\", *prefix) != NULL)
+			buf_putc(pattern, '\\');
+		buf_putc(pattern, *prefix);
+	}
+}
+
+static void
+put_row(const struct redis_store *s, const redisReply *fields,
+    struct store_page *page)
+{
+	struct store_page_row *row = &page->rows[page->count];
+	size_t skip = strlen(s->prefix);
+
+	if (page->count == STORE_PAGE_ROWS ||
+	    !take_record(fields, 1, &row->record) ||
+	    !is_string(fields->element[0]) || fields->element[0]->len < skip)
+		return;
+	row->key = arena_strdup(page->arena, fields->element[0]->str + skip);
+	row->record.note = arena_strdup(page->arena, row->record.note);
+	page->count++;
+}
+
+/* from is the cursor. */
+static enum answer
+redis_store_scan(void *state, const char *prefix, int64_t shift_ms,
+    struct buf *from, struct store_page *page, const char **why)
+{
+	struct redis_store *s = state;
+	struct buf pattern = BUF_INIT;
+	const int64_t count = PAGE_KEYS;
+	struct store_call call = { .step = &scan_step, .arguments = &count,
+		.shift_ms = shift_ms,
+		.deadline = task_deadline(STORE_SLOW_MS) };
+	enum answer answer;
+	redisReply *reply;
+
+	put_pattern(&pattern, s->prefix);
+	put_pattern(&pattern, prefix);
+	buf_putc(&pattern, '*');
+	call.texts = (const char *[]){ from->len > 0 ? from->data : "0",
+		pattern.data };
+	answer = run_script(s, &call, &reply, why);
+	buf_release(&pattern);
+	if (answer == ANSWER_UNKNOWN)
+		return ANSWER_UNKNOWN;
+	if (reply->elements == 4 && is_string(reply->element[2]) &&
+	    reply->element[3]->type == REDIS_REPLY_ARRAY) {
+		for (size_t i = 0; i < reply->element[3]->elements; i++)
+			put_row(s, reply->element[3]->element[i], page);
+		buf_reset(from);
+		buf_puts(from, reply->element[2]->str);
+	} else {
+		distrust(s, reply, why);
+		answer = ANSWER_UNKNOWN;
 	}
 	freeReplyObject(reply);
 	return answer;
@@ -235,13 +420,11 @@ store_redis_eval(void *state, const char *script, size_t keys,
 	for (size_t i = 0; i < count; i++)
 		all[3 + i] = names.data + at[i];
 	reply = redis_command(s->redis, (int)count + 3, all, NULL,
-	    task_deadline(STORE_TALLY_MS), why);
+	    task_deadline(STORE_SLOW_MS), why);
 	buf_release(&names);
 	if (reply == NULL || reply->type != REDIS_REPLY_ERROR)
 		return reply;
-	snprintf(s->why, sizeof(s->why), "%s", reply->str);
-	redis_distrust(s->redis, s->why);
-	*why = s->why;
+	distrust(s, reply, why);
 	freeReplyObject(reply);
 	return NULL;
 }
@@ -339,6 +522,8 @@ const struct store_backend store_redis = {
 	.open = redis_store_open,
 	.close = redis_store_close,
 	.run = redis_store_run,
+	.read = redis_store_read,
+	.scan = redis_store_scan,
 	.tally_add = tally_redis_add,
 	.tally_claim = tally_redis_claim,
 	.tally_done = tally_redis_done,

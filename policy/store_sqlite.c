@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/task.h"
@@ -27,27 +29,42 @@
 #define PRUNE_ROWS	1000
 #define WHY_SIZE	512
 
-#define VERSION		"1"
+#define PAGE_ROWS	200
+
+#define VERSION		2
 #define SCHEMA								\
-	"CREATE TABLE IF NOT EXISTS record(key TEXT PRIMARY KEY,"		\
+	"CREATE TABLE IF NOT EXISTS record(key TEXT PRIMARY KEY,"	\
 	" v1 INTEGER, v2 INTEGER, v3 INTEGER, v4 INTEGER,"		\
 	" expires INTEGER NOT NULL) WITHOUT ROWID;"			\
-	"CREATE INDEX IF NOT EXISTS record_expires ON record(expires);"	\
-	"PRAGMA user_version=" VERSION
+	"CREATE INDEX IF NOT EXISTS record_expires ON record(expires);"
+#define COLUMN(name, type)						\
+	"ALTER TABLE record ADD COLUMN " name " " type " NOT NULL DEFAULT "
+/* Of version 2, behind those of version 1. */
+#define MORE_COLUMNS							\
+	COLUMN("v5", "INTEGER") "0;" COLUMN("v6", "INTEGER") "0;"	\
+	COLUMN("v7", "INTEGER") "0;" COLUMN("v8", "INTEGER") "0;"	\
+	COLUMN("note", "TEXT") "''"
+#define FIELDS		"v1, v2, v3, v4, v5, v6, v7, v8, note, expires"
 
-enum { BEGIN, COMMIT, ROLLBACK, GET, PUT, PRUNE, STATEMENTS };
+enum { BEGIN, COMMIT, ROLLBACK, GET, PUT, DELETE, SCAN, PRUNE, STATEMENTS };
 
 static const char *const statement_texts[STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
-	[GET] = "SELECT v1, v2, v3, v4 FROM record "
+	[GET] = "SELECT " FIELDS " FROM record "
 	    "WHERE key = ?1 AND expires > ?2",
-	[PUT] = "INSERT OR REPLACE INTO record(key, v1, v2, v3, v4, expires) "
-	    "VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-	[PRUNE] = "DELETE FROM record WHERE key IN "
-	    "(SELECT key FROM record WHERE expires <= ?1 LIMIT ?2)",
+	[PUT] = "INSERT OR REPLACE INTO record(key, " FIELDS ") "
+	    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+	[DELETE] = "DELETE FROM record WHERE key = ?1",
+	[SCAN] = ("SELECT " FIELDS ", key FROM record "
+	    "WHERE key >= ?1 ORDER BY key LIMIT ?2"),
+	[PRUNE] = ("DELETE FROM record WHERE key IN "
+	    "(SELECT key FROM record WHERE expires <= ?1 LIMIT ?2)"),
 };
+
+/* Columns of a query that begins with FIELDS. */
+enum { COLUMN_NOTE = STORE_VALUES, COLUMN_EXPIRES, COLUMN_KEY };
 
 struct sqlite {
 	struct store *store;
@@ -58,6 +75,7 @@ struct sqlite {
 	bool in_transaction;
 	int64_t not_before;		/* no attempt earlier */
 	int64_t pruned;
+	struct arena *notes;		/* of the step at work */
 	char why[WHY_SIZE];
 };
 
@@ -128,6 +146,52 @@ prepare_all(struct sqlite *sqlite)
 	return SQLITE_OK;
 }
 
+/* A number that a query gives; SQLite's code. */
+static int
+query_number(sqlite3 *db, const char *sql, int *number)
+{
+	sqlite3_stmt *statement;
+	int rc;
+
+	rc = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
+	if (rc != SQLITE_OK)
+		return rc;
+	rc = sqlite3_step(statement);
+	if (rc == SQLITE_ROW)
+		*number = sqlite3_column_int(statement, 0);
+	sqlite3_finalize(statement);
+	return rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/*
+ * Makes the tables, or adds what an older version did not have.  The columns
+ * tell which it was: an older version puts its own number into a newer file.
+ */
+static int
+bring_up_to_date(sqlite3 *db)
+{
+	char set_version[48];
+	int rc, version = 0, notes = 0;
+
+	rc = query_number(db, "PRAGMA user_version", &version);
+	if (rc != SQLITE_OK || version == VERSION)
+		return rc;
+	snprintf(set_version, sizeof(set_version), "PRAGMA user_version=%d;"
+	    "COMMIT", version > VERSION ? version : VERSION);
+	rc = sqlite3_exec(db, "BEGIN IMMEDIATE;" SCHEMA TALLY_SCHEMA, NULL,
+	    NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = query_number(db, "SELECT count(*) FROM "
+		    "pragma_table_info('record') WHERE name = 'note'", &notes);
+	if (rc == SQLITE_OK && notes == 0)
+		rc = sqlite3_exec(db, MORE_COLUMNS, NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(db, set_version, NULL, NULL, NULL);
+	if (rc != SQLITE_OK && !sqlite3_get_autocommit(db))
+		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+	return rc;
+}
+
 /*
  * NORMAL in WAL mode: a power failure may lose the last seconds, and nothing is
  * synced but at a checkpoint.
@@ -147,8 +211,7 @@ connect_file(struct sqlite *sqlite)
 		    "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY;"
 		    "PRAGMA journal_size_limit=4194304", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(sqlite->db, SCHEMA ";" TALLY_SCHEMA, NULL,
-		    NULL, NULL);
+		rc = bring_up_to_date(sqlite->db);
 	if (rc == SQLITE_OK)
 		rc = prepare_all(sqlite);
 	return rc;
@@ -218,22 +281,33 @@ store_now(const struct store_records *records)
 	return records->now;
 }
 
+static void
+read_columns(sqlite3_stmt *statement, struct arena *arena,
+    struct store_record *record)
+{
+	const void *note = sqlite3_column_text(statement, COLUMN_NOTE);
+
+	for (int i = 0; i < STORE_VALUES; i++)
+		record->values[i] = sqlite3_column_int64(statement, i);
+	record->note = arena_strdup(arena, note != NULL ? note : "");
+	record->expires_ms = sqlite3_column_int64(statement, COLUMN_EXPIRES);
+}
+
 bool
 store_get(struct store_records *records, const char *key,
-    int64_t values[STORE_VALUES])
+    struct store_record *record)
 {
 	sqlite3_stmt *statement = records->sqlite->statements[GET];
 	int rc;
 
-	memset(values, 0, STORE_VALUES * sizeof(values[0]));
+	*record = (struct store_record){ .note = "" };
 	if (records->error != SQLITE_OK)
 		return false;
 	sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(statement, 2, records->now);
 	rc = sqlite3_step(statement);
 	if (rc == SQLITE_ROW)
-		for (int i = 0; i < STORE_VALUES; i++)
-			values[i] = sqlite3_column_int64(statement, i);
+		read_columns(statement, records->sqlite->notes, record);
 	else if (rc != SQLITE_DONE)
 		records->error = rc;
 	sqlite3_reset(statement);
@@ -241,52 +315,161 @@ store_get(struct store_records *records, const char *key,
 	return rc == SQLITE_ROW;
 }
 
-void
-store_put(struct store_records *records, const char *key,
-    const int64_t values[STORE_VALUES], int64_t expires_ms)
+static void
+change(struct store_records *records, int which, const char *key)
 {
-	sqlite3_stmt *statement = records->sqlite->statements[PUT];
+	sqlite3_stmt *statement = records->sqlite->statements[which];
 	int rc;
 
-	if (records->error != SQLITE_OK)
-		return;
 	sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
-	for (int i = 0; i < STORE_VALUES; i++)
-		sqlite3_bind_int64(statement, i + 2, values[i]);
-	sqlite3_bind_int64(statement, STORE_VALUES + 2, expires_ms);
-	rc = run_statement(records->sqlite, PUT);
+	rc = run_statement(records->sqlite, which);
 	if (rc != SQLITE_OK)
 		records->error = rc;
 	sqlite3_clear_bindings(statement);
+}
+
+void
+store_put(struct store_records *records, const char *key,
+    const struct store_record *record)
+{
+	sqlite3_stmt *statement = records->sqlite->statements[PUT];
+
+	if (records->error != SQLITE_OK)
+		return;
+	for (int i = 0; i < STORE_VALUES; i++)
+		sqlite3_bind_int64(statement, i + 2, record->values[i]);
+	sqlite3_bind_text(statement, COLUMN_NOTE + 2,
+	    record->note != NULL ? record->note : "", -1, SQLITE_STATIC);
+	sqlite3_bind_int64(statement, COLUMN_EXPIRES + 2, record->expires_ms);
+	change(records, PUT, key);
+}
+
+void
+store_delete(struct store_records *records, const char *key)
+{
+	if (records->error == SQLITE_OK)
+		change(records, DELETE, key);
+}
+
+/* For what is done at once; UNKNOWN if not even that may begin. */
+static enum answer
+begin_records(struct sqlite *sqlite, int64_t shift_ms, int64_t deadline,
+    struct store_records *records, const char **why)
+{
+	*records = (struct store_records){ .sqlite = sqlite };
+	*why = sqlite->why;
+	if (task_now() < sqlite->not_before)
+		return ANSWER_UNKNOWN;
+	records->error = begin(sqlite, deadline);
+	records->now = clock_wall_ms() + shift_ms;
+	arena_reset(sqlite->notes);
+	return ANSWER_YES;
+}
+
+/* The answer stands if nothing failed. */
+static enum answer
+end_records(const struct store_records *records, int64_t deadline,
+    enum answer answer)
+{
+	struct sqlite *sqlite = records->sqlite;
+
+	if (records->error == SQLITE_OK) {
+		store_back(sqlite->store);
+		return answer;
+	}
+	/* Cancelled; or others failed, and said so, while this one waited. */
+	if (is_busy(records->error) && (task_now() < deadline ||
+	    task_now() < sqlite->not_before))
+		return ANSWER_UNKNOWN;
+	fail(sqlite, records->error);
+	return ANSWER_UNKNOWN;
 }
 
 static enum answer
 sqlite_run(void *state, const struct store_call *call, int64_t *results,
     const char **why)
 {
-	struct sqlite *sqlite = state;
-	struct store_records records = { .sqlite = sqlite };
+	struct store_records records;
 	enum answer answer = ANSWER_UNKNOWN;
 
-	*why = sqlite->why;
-	if (task_now() < sqlite->not_before)
+	if (begin_records(state, call->shift_ms, call->deadline, &records,
+	    why) == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
-	records.error = begin(sqlite, call->deadline);
-	if (records.error == SQLITE_OK) {
-		records.now = clock_wall_ms() + call->shift_ms;
+	if (records.error == SQLITE_OK)
 		answer = call->step->run(&records, call->keys,
-		    call->arguments, results);
-	}
-	if (records.error == SQLITE_OK) {
-		store_back(sqlite->store);
-		return answer;
-	}
-	/* Cancelled; or others failed, and said so, while this one waited. */
-	if (is_busy(records.error) && (task_now() < call->deadline ||
-	    task_now() < sqlite->not_before))
+		    call->arguments, call->texts, results);
+	return end_records(&records, call->deadline, answer);
+}
+
+static enum answer
+sqlite_read(void *state, const char *key, int64_t shift_ms, int64_t deadline,
+    struct store_record *record, char note[], const char **why)
+{
+	struct store_records records;
+	bool found;
+
+	if (begin_records(state, shift_ms, deadline, &records,
+	    why) == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
-	fail(sqlite, records.error);
-	return ANSWER_UNKNOWN;
+	found = store_get(&records, key, record);
+	snprintf(note, STORE_NOTE_MAX + 1, "%s", record->note);
+	return end_records(&records, deadline, found ? ANSWER_YES : ANSWER_NO);
+}
+
+/* Reads from there on; false: that was the last page. */
+static bool
+read_page(struct store_records *records, const char *prefix, struct buf *from,
+    struct store_page *page)
+{
+	sqlite3_stmt *statement = records->sqlite->statements[SCAN];
+	bool more = false;
+	int rc, rows = 0;
+
+	sqlite3_bind_text(statement, 1, from->data, (int)from->len,
+	    SQLITE_STATIC);
+	sqlite3_bind_int64(statement, 2, PAGE_ROWS);
+	while ((rc = sqlite3_step(statement)) == SQLITE_ROW) {
+		struct store_page_row *row = &page->rows[page->count];
+
+		row->key = arena_strdup(page->arena, (const char *)
+		    sqlite3_column_text(statement, COLUMN_KEY));
+		more = strncmp(row->key, prefix, strlen(prefix)) == 0;
+		if (!more)
+			break;
+		read_columns(statement, page->arena, &row->record);
+		if (row->record.expires_ms > records->now)
+			page->count++;
+		more = ++rows == PAGE_ROWS;
+		if (more) {
+			buf_reset(from);
+			buf_append(from, row->key, strlen(row->key) + 1);
+			break;
+		}
+	}
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		records->error = rc;
+	sqlite3_reset(statement);
+	sqlite3_clear_bindings(statement);
+	return more;
+}
+
+/* from is the last key and its NUL, behind which comes the next. */
+static enum answer
+sqlite_scan(void *state, const char *prefix, int64_t shift_ms,
+    struct buf *from, struct store_page *page, const char **why)
+{
+	int64_t deadline = task_deadline(STORE_SLOW_MS);
+	struct store_records records;
+	bool more = false;
+
+	if (begin_records(state, shift_ms, deadline, &records,
+	    why) == ANSWER_UNKNOWN)
+		return ANSWER_UNKNOWN;
+	if (from->len == 0)
+		buf_puts(from, prefix);
+	if (records.error == SQLITE_OK)
+		more = read_page(&records, prefix, from, page);
+	return end_records(&records, deadline, more ? ANSWER_YES : ANSWER_NO);
 }
 
 sqlite3 *
@@ -298,7 +481,7 @@ store_sqlite_begin(void *state, const char **why)
 	*why = sqlite->why;
 	if (task_now() < sqlite->not_before)
 		return NULL;
-	rc = begin(sqlite, task_deadline(STORE_TALLY_MS));
+	rc = begin(sqlite, task_deadline(STORE_SLOW_MS));
 	if (rc == SQLITE_OK)
 		return sqlite->db;
 	fail(sqlite, rc);
@@ -332,6 +515,7 @@ sqlite_open(struct store *store, const struct conf *conf, const char *path,
 	    (sqlite->commit = evtimer_new(task_base(), commit,
 	    sqlite)) == NULL)
 		fatal("out of memory (store)");
+	sqlite->notes = arena_new(0);
 	sqlite->store = store;
 	/* A damaged file is known at the start, not at the first mail. */
 	rc = connect_file(sqlite);
@@ -348,6 +532,7 @@ sqlite_close(void *state)
 	commit(-1, 0, sqlite);
 	event_free(sqlite->commit);
 	disconnect(sqlite);
+	arena_free(&sqlite->notes);
 	free(sqlite->path);
 	free(sqlite);
 }
@@ -357,6 +542,8 @@ const struct store_backend store_sqlite = {
 	.open = sqlite_open,
 	.close = sqlite_close,
 	.run = sqlite_run,
+	.read = sqlite_read,
+	.scan = sqlite_scan,
 	.tally_add = tally_sqlite_add,
 	.tally_claim = tally_sqlite_claim,
 	.tally_done = tally_sqlite_done,

@@ -35,9 +35,9 @@ struct fake {
 
 static enum answer
 seven_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, int64_t *results)
+    const int64_t *a, const char *const *texts, int64_t *results)
 {
-	(void)records, (void)keys, (void)a;
+	(void)records, (void)keys, (void)a, (void)texts;
 	results[0] = 7;
 	return ANSWER_YES;
 }
@@ -166,7 +166,8 @@ call(struct store *store, int64_t *result)
 	enum answer answer;
 
 	*result = 0;
-	answer = store_run(store, &seven, &key, &argument, result, &why);
+	answer = store_run(store, &seven, &key, &argument, NULL, result,
+	    &why);
 	if (answer == ANSWER_UNKNOWN)
 		CU_ASSERT(why != NULL && *why != '\0');
 	return answer;

@@ -16,38 +16,40 @@
 /* Adds to a sum that lives so long; NO once it is above ten. */
 static enum answer
 add_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, int64_t *results)
+    const int64_t *a, const char *const *texts, int64_t *results)
 {
-	int64_t v[STORE_VALUES];
+	struct store_record r;
 
-	store_get(records, keys[0], v);
-	v[0] += a[0];
-	v[3] = -v[0];
-	store_put(records, keys[0], v, store_now(records) + a[1]);
-	store_get(records, keys[0], v);
-	results[0] = v[0];
-	results[1] = v[3];
-	return v[0] > 10 ? ANSWER_NO : ANSWER_YES;
+	(void)texts;
+	store_get(records, keys[0], &r);
+	r.values[0] += a[0];
+	r.values[7] = -r.values[0];
+	r.expires_ms = store_now(records) + a[1];
+	store_put(records, keys[0], &r);
+	store_get(records, keys[0], &r);
+	results[0] = r.values[0];
+	results[1] = r.values[7];
+	return r.values[0] > 10 ? ANSWER_NO : ANSWER_YES;
 }
 
 static const struct store_step add = {
 	.name = "add", .keys = 1, .arguments = 2, .results = 2,
 	.run = add_run,
 	.script =
-	    "local v = get(k[1]) or {0, 0, 0, 0}\n"
+	    "local v = get(k[1]) or {0}\n"
 	    "v[1] = v[1] + a[1]\n"
-	    "v[4] = -v[1]\n"
+	    "v[8] = -v[1]\n"
 	    "put(k[1], v, now + a[2])\n"
 	    "v = get(k[1])\n"
-	    "return v[1] > 10 and 0 or 1, v[1], v[4]\n",
+	    "return v[1] > 10 and 0 or 1, v[1], v[8]\n",
 };
 
 /* The clock of a back end against ours. */
 static enum answer
 now_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, int64_t *results)
+    const int64_t *a, const char *const *texts, int64_t *results)
 {
-	(void)keys;
+	(void)keys, (void)texts;
 	results[0] = store_now(records) - a[0];
 	return ANSWER_YES;
 }
@@ -55,6 +57,49 @@ now_run(struct store_records *records, const char *const *keys,
 static const struct store_step now = {
 	.name = "now", .keys = 1, .arguments = 1, .results = 1,
 	.run = now_run, .script = "return 1, now - a[1]\n",
+};
+
+/*
+ * Swaps two records; the first gets a text as note if it is not "", and is
+ * removed if the text is "-".  NO: there was no first.
+ */
+static enum answer
+swap_run(struct store_records *records, const char *const *keys,
+    const int64_t *a, const char *const *texts, int64_t *results)
+{
+	int64_t expires = store_now(records) + a[0];
+	struct store_record first, second;
+	bool had;
+
+	had = store_get(records, keys[0], &first);
+	store_get(records, keys[1], &second);
+	first.expires_ms = second.expires_ms = expires;
+	if (*texts[0] != '\0')
+		second.note = texts[0];
+	second.values[3] = a[1];
+	store_put(records, keys[1], &first);
+	if (strcmp(texts[0], "-") == 0)
+		store_delete(records, keys[0]);
+	else
+		store_put(records, keys[0], &second);
+	results[0] = (int64_t)strlen(first.note);
+	results[1] = (int64_t)strlen(texts[1]);
+	return had ? ANSWER_YES : ANSWER_NO;
+}
+
+static const struct store_step swap = {
+	.name = "swap", .keys = 2, .arguments = 2, .texts = 2, .results = 2,
+	.run = swap_run,
+	.script =
+	    "local first, second = get(k[1]), get(k[2]) or {note = ''}\n"
+	    "local had = first and 1 or 0\n"
+	    "first = first or {note = ''}\n"
+	    "if t[1] ~= '' then second.note = t[1] end\n"
+	    "second[4] = a[2]\n"
+	    "put(k[2], first, now + a[1])\n"
+	    "if t[1] == '-' then del(k[1])\n"
+	    "else put(k[1], second, now + a[1]) end\n"
+	    "return had, #first.note, #t[2]\n",
 };
 
 static const struct contract_case {
@@ -94,7 +139,7 @@ hold(struct rig *rig)
 		snprintf(name, sizeof(name), "%s: %s", rig->back_end, c->name);
 		store_shift_clock(rig->store, c->shift_ms);
 		CASE_ASSERT(name, store_run(rig->store, &add, &c->key,
-		    arguments, results, &why) == c->want);
+		    arguments, NULL, results, &why) == c->want);
 		CASE_ASSERT(name, results[0] == c->sum);
 		CASE_ASSERT(name, results[1] == -c->sum);
 	}
@@ -122,7 +167,7 @@ add_ones(void *argument)
 
 	for (int i = 0; i < 10; i++) {
 		if (store_run(adder->rig->store, &add, &key, arguments,
-		    results, &why) == ANSWER_UNKNOWN)
+		    NULL, results, &why) == ANSWER_UNKNOWN)
 			adder->failures++;
 		else if (results[0] > adder->last)
 			adder->last = results[0];
@@ -167,8 +212,8 @@ tell_time(struct rig *rig)
 
 	clock_gettime(CLOCK_REALTIME, &wall);
 	ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
-	CU_ASSERT(store_run(rig->store, &now, &key, &ms, &difference,
-	    &why) == ANSWER_YES);
+	CU_ASSERT(store_run(rig->store, &now, &key, &ms, NULL,
+	    &difference, &why) == ANSWER_YES);
 	CU_ASSERT(difference > -10000 && difference < 10000);
 }
 
@@ -178,8 +223,6 @@ time_is_told(void)
 	rig_each("", tell_time);
 }
 
-/* --- SQLite's file --- */
-
 static enum answer
 add_one(struct store *store, int64_t *sum)
 {
@@ -188,12 +231,153 @@ add_one(struct store *store, int64_t *sum)
 	int64_t results[STORE_RESULTS] = { 0 };
 	enum answer answer;
 
-	answer = store_run(store, &add, &key, arguments, results, &why);
+	answer = store_run(store, &add, &key, arguments, NULL, results,
+	    &why);
 	if (answer == ANSWER_UNKNOWN)
 		CU_ASSERT(*why != '\0');
 	*sum = results[0];
 	return answer;
 }
+
+/* --- notes, reading, scanning --- */
+
+static void
+expect_note(struct rig *rig, const char *name, const char *key,
+    const char *want)
+{
+	char note[STORE_NOTE_MAX + 1], label[128];
+	struct store_record record;
+	const char *why;
+	enum answer answer = store_read(rig->store, key, &record, note, &why);
+
+	snprintf(label, sizeof(label), "%s: %s", rig->back_end, name);
+	CASE_ASSERT(label, answer == (want != NULL ? ANSWER_YES : ANSWER_NO));
+	CASE_ASSERT(label, record.note == note);
+	CASE_ASSERT(label, strcmp(note, want != NULL ? want : "") == 0);
+}
+
+static void
+do_swap(struct rig *rig, const char *name, const char *text, int64_t value,
+    enum answer want, int64_t length)
+{
+	static const char *const keys[] = { "s:{x}:1", "s:{x}:2" };
+	const char *const texts[] = { text, "four" };
+	const int64_t arguments[] = { 60000, value };
+	int64_t results[STORE_RESULTS] = { -1, -1 };
+	const char *why;
+	char label[128];
+
+	snprintf(label, sizeof(label), "%s: %s", rig->back_end, name);
+	CASE_ASSERT(label, store_run(rig->store, &swap, keys, arguments, texts,
+	    results, &why) == want);
+	CASE_ASSERT(label, results[0] == length && results[1] == 4);
+}
+
+static void
+keep_notes(struct rig *rig)
+{
+	static const char odd[] = "'\"; DROP\r\n{}\t\xc3\xa4\xff %s";
+	char note[STORE_NOTE_MAX + 1], longest[STORE_NOTE_MAX + 1] = "";
+	struct store_record r;
+	const char *why;
+
+	expect_note(rig, "nothing", "s:{x}:1", NULL);
+	do_swap(rig, "a first", odd, 5, ANSWER_NO, 0);
+	expect_note(rig, "odd bytes", "s:{x}:1", odd);
+	expect_note(rig, "no note", "s:{x}:2", "");
+	do_swap(rig, "moves", "", -7, ANSWER_YES, sizeof(odd) - 1);
+	expect_note(rig, "moved", "s:{x}:2", odd);
+	expect_note(rig, "moved back", "s:{x}:1", "");
+	memset(longest, 'n', STORE_NOTE_MAX);
+	do_swap(rig, "the longest", longest, 1, ANSWER_YES, 0);
+	expect_note(rig, "the longest", "s:{x}:1", longest);
+	CU_ASSERT(store_read(rig->store, "s:{x}:2", &r, note,
+	    &why) == ANSWER_YES);
+	CU_ASSERT_EQUAL(r.values[3], -7);
+	CU_ASSERT_EQUAL(r.values[0], 0);
+	CU_ASSERT(r.expires_ms > INT64_C(1700000000000));
+	do_swap(rig, "removed", "-", 1, ANSWER_YES, STORE_NOTE_MAX);
+	expect_note(rig, "removed", "s:{x}:1", NULL);
+	expect_note(rig, "the other stays", "s:{x}:2", longest);
+	store_shift_clock(rig->store, 61000);
+	expect_note(rig, "expired", "s:{x}:2", NULL);
+}
+
+static void
+notes(void)
+{
+	rig_each("", keep_notes);
+}
+
+#define SCANNED	450			/* some pages */
+
+struct scan {
+	struct rig *rig;
+	bool seen[SCANNED];
+	int others, stop_after;
+};
+
+static int
+see(void *argument, const char *key, const struct store_record *record)
+{
+	struct scan *scan = argument;
+	size_t i;
+
+	if (sscanf(key, "s*[an]?:%zu", &i) != 1 || i >= SCANNED ||
+	    record->values[0] != (int64_t)i + 1 || *record->note != '\0')
+		scan->others++;
+	else
+		scan->seen[i] = true;
+	if (--scan->stop_after == 0)
+		return 1;
+	/* A step of our own between two records. */
+	return add_one(scan->rig->store, &(int64_t){ 0 }) == ANSWER_UNKNOWN;
+}
+
+static void
+scan_all(struct rig *rig)
+{
+	static const char *const others[] = { "s*[an]", "sxa:1", "s*[an]@:1",
+		"t", "s*a:1" };
+	struct scan scan = { .rig = rig };
+	int64_t arguments[] = { 1, 60000 }, results[STORE_RESULTS];
+	const char *why;
+	char text[32];
+	const char *key = text;
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		store_run(rig->store, &add, &others[i], arguments, NULL,
+		    results, &why);
+	for (size_t i = 0; i < SCANNED; i++) {
+		snprintf(text, sizeof(text), "s*[an]?:%zu", i);
+		arguments[0] = (int64_t)i + 1;
+		arguments[1] = i == 7 ? 1000 : 60000;
+		store_run(rig->store, &add, &key, arguments, NULL, results,
+		    &why);
+	}
+	store_shift_clock(rig->store, 2000);
+	CU_ASSERT_EQUAL(store_scan(rig->store, "s*[an]?:", see, &scan, &why),
+	    ANSWER_YES);
+	CU_ASSERT_EQUAL(scan.others, 0);
+	for (size_t i = 0; i < SCANNED; i++)
+		CU_ASSERT_EQUAL(scan.seen[i], i != 7);
+	scan = (struct scan){ .rig = rig, .stop_after = 3 };
+	CU_ASSERT_EQUAL(store_scan(rig->store, "s*[an]?:", see, &scan, &why),
+	    ANSWER_YES);
+	CU_ASSERT_EQUAL(scan.stop_after, 0);
+	scan = (struct scan){ .rig = rig };
+	CU_ASSERT_EQUAL(store_scan(rig->store, "nothing", see, &scan, &why),
+	    ANSWER_YES);
+	CU_ASSERT_EQUAL(scan.others + scan.stop_after, 0);
+}
+
+static void
+scans(void)
+{
+	rig_each("", scan_all);
+}
+
+/* --- SQLite's file --- */
 
 static struct store *
 open_file(const struct rig *rig, struct conf **conf, char path[128])
@@ -295,6 +479,50 @@ damaged_pages(void)
 	rig_alone(damage_in_use);
 }
 
+/* A file of version 1, also one that a process of version 1 opened again. */
+static void
+migrate(struct rig *rig)
+{
+	static const char old[] = "CREATE TABLE record(key TEXT PRIMARY KEY,"
+	    " v1 INTEGER, v2 INTEGER, v3 INTEGER, v4 INTEGER,"
+	    " expires INTEGER NOT NULL) WITHOUT ROWID;"
+	    "CREATE INDEX record_expires ON record(expires);"
+	    "INSERT INTO record VALUES('one', 40, 0, 0, 9, 9000000000000);"
+	    "PRAGMA user_version=1";
+	char note[STORE_NOTE_MAX + 1], path[128];
+	struct store_record record;
+	struct store *store;
+	struct conf *conf;
+	const char *why;
+	sqlite3 *db;
+	int64_t sum;
+
+	snprintf(path, sizeof(path), "%s/store.db", rig->directory);
+	for (int64_t i = 0; i < 3; i++) {
+		sqlite3_open(path, &db);
+		CU_ASSERT_EQUAL(sqlite3_exec(db, i == 0 ? old :
+		    i == 1 ? "PRAGMA user_version=1" :
+		    "PRAGMA user_version=3", NULL, NULL, NULL), SQLITE_OK);
+		sqlite3_close(db);
+		store = open_file(rig, &conf, path);
+		CU_ASSERT_EQUAL(store_read(store, "one", &record, note, &why),
+		    ANSWER_YES);
+		CU_ASSERT_EQUAL(record.values[3], 9);
+		CU_ASSERT_EQUAL(record.values[7], i == 0 ? 0 : -40 - i);
+		CU_ASSERT(add_one(store, &sum) == ANSWER_NO);
+		CU_ASSERT_EQUAL(sum, 41 + i);
+		store_close(&store);
+		conf_free(&conf);
+	}
+	CU_ASSERT_EQUAL(rig_log_count(rig, "no answer"), 0);
+}
+
+static void
+old_file(void)
+{
+	rig_alone(migrate);
+}
+
 /* Another holds the file: no answer within the budget, and none is awaited. */
 static void
 lock(struct rig *rig)
@@ -342,7 +570,10 @@ SUITE(store,
     { "contract", contract },
     { "steps never mix", together },
     { "the time", time_is_told },
+    { "notes", notes },
+    { "scans", scans },
     { "SQLite: remembers", remembers },
     { "SQLite: a file that is none", damaged },
     { "SQLite: damaged pages", damaged_pages },
+    { "SQLite: an older file", old_file },
     { "SQLite: a locked file", locked })
