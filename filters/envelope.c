@@ -123,6 +123,34 @@ address_equal(const char *a, const char *b)
 	return strcasecmp(a_at, b_at) == 0;
 }
 
+static int
+xtext_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+size_t
+xtext_decode(const char *xtext, size_t len, char *plain)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		int high = -1, low = -1;
+
+		if (xtext[i] == '+' && i + 2 < len) {
+			high = xtext_digit(xtext[i + 1]);
+			low = xtext_digit(xtext[i + 2]);
+		}
+		plain[n++] = high < 0 || low < 0 ? xtext[i] :
+		    (char)(high * 16 + low);
+		if (high >= 0 && low >= 0)
+			i += 2;
+	}
+	return n;
+}
+
 const char *
 address_domain(const char *address)
 {

@@ -36,6 +36,7 @@ struct envelope {
 	const char *const *arguments;	/* of MAIL as given, NULL-ended, or NULL */
 	const char *ret;		/* "FULL", "HDRS" or NULL */
 	const char *envid;		/* xtext as given, or NULL */
+	const char *submitter;		/* RFC 4954, 5: xtext, believed; or NULL */
 	bool eight_bit;			/* BODY=8BITMIME */
 	bool smtputf8;
 	bool hold;			/* keep until the operator releases it */
@@ -59,6 +60,12 @@ size_t envelope_count(const struct envelope *);
 
 /* Local parts must be equal, domains equal but for case. */
 bool address_equal(const char *, const char *);
+
+/*
+ * Plain text of xtext (RFC 3461, 4), into as many bytes; what is not well-formed
+ * stays as it is.  Returns the length.
+ */
+size_t xtext_decode(const char *xtext, size_t len, char *plain);
 
 /* The domain behind the last '@', or NULL. */
 const char *address_domain(const char *);

@@ -205,6 +205,19 @@ auth_user(const struct milter_facts *f, char *scratch)
 }
 
 static const char *
+auth_author(const struct milter_facts *f, char *scratch)
+{
+	const char *xtext = f->mail != NULL ? f->mail->envelope.submitter :
+	    NULL;
+	size_t len = xtext != NULL ? strlen(xtext) : SCRATCH_SIZE;
+
+	if (len >= SCRATCH_SIZE)
+		return NULL;
+	scratch[xtext_decode(xtext, len, scratch)] = '\0';
+	return scratch;
+}
+
+static const char *
 mail_id(const struct milter_facts *f, char *scratch)
 {
 	(void)scratch;
@@ -308,6 +321,7 @@ static const struct {
 	{ "cert_issuer", tls_issuer },
 	{ "auth_type", auth_method },
 	{ "auth_authen", auth_user },
+	{ "auth_author", auth_author },
 	{ "mail_addr", mail_address },
 	{ "mail_host", mail_host },
 	{ "mail_mailer", mail_mailer },
@@ -327,8 +341,8 @@ static const struct {
 	    "client_ptr" },
 	[MILTER_AT_HELO] = { MILTER_HELO, "tls_version cipher cipher_bits "
 	    "cert_subject cert_issuer" },
-	[MILTER_AT_MAIL] = { MILTER_MAIL, "i auth_type auth_authen mail_addr "
-	    "mail_host mail_mailer" },
+	[MILTER_AT_MAIL] = { MILTER_MAIL, "i auth_type auth_authen "
+	    "auth_author mail_addr mail_host mail_mailer" },
 	[MILTER_AT_RCPT] = { MILTER_RCPT, "i rcpt_addr rcpt_host "
 	    "rcpt_mailer" },
 	[MILTER_AT_DATA] = { MILTER_DATA, "i" },

@@ -169,6 +169,8 @@ ehlo_line(struct client *client, const char *text, size_t len, int line)
 		offers->dsn = true;
 	else if (keyword(text, len, "STARTTLS", &rest, &rest_len))
 		offers->starttls = true;
+	else if (keyword(text, len, "AUTH", &rest, &rest_len))
+		offers->auth = true;
 	else if (keyword(text, len, "SIZE", &rest, &rest_len)) {
 		offers->size = true;
 		offers->size_limit = size_parse(rest, rest_len);

@@ -239,6 +239,9 @@ put_mail(struct transaction *t)
 		io_printf(io, " RET=%s", envelope->ret);
 	if (offers->dsn && value_is_safe(envelope->envid))
 		io_printf(io, " ENVID=%s", envelope->envid);
+	/* RFC 4954, 5: AUTH=<> would be owed if we authenticated ourselves. */
+	if (offers->auth && value_is_safe(envelope->submitter))
+		io_printf(io, " AUTH=%s", envelope->submitter);
 	io_puts(io, "\r\n");
 }
 

@@ -12,7 +12,8 @@ struct slice;
 
 /* What the reply to EHLO says. */
 struct client_offers {
-	bool pipelining, eight_bit, smtputf8, dsn, starttls, size;
+	bool pipelining, eight_bit, smtputf8, dsn, starttls, size,
+	    auth;
 	int64_t size_limit;		/* 0: none stated */
 };
 

@@ -108,32 +108,15 @@ put_folded(struct buf *out, const char *name, const char *value)
 	buf_puts(out, "\r\n");
 }
 
-static int
-hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* RFC 3461, 4: xtext as plain text, what it hides made printable. */
 static const char *
-xtext_decode(struct arena *arena, const char *xtext)
+xtext_print(struct arena *arena, const char *xtext)
 {
-	size_t len = strlen(xtext), n = 0;
+	size_t len = strlen(xtext), n;
 	char *raw = arena_alloc(arena, len + 1);
 	char *clean = arena_alloc(arena, 3 * len + 1);
 
-	for (size_t i = 0; i < len; i++) {
-		if (xtext[i] == '+' && i + 2 < len && hex(xtext[i + 1]) >= 0 &&
-		    hex(xtext[i + 2]) >= 0) {
-			raw[n++] = (char)(hex(xtext[i + 1]) * 16 +
-			    hex(xtext[i + 2]));
-			i += 2;
-		} else {
-			raw[n++] = xtext[i];
-		}
-	}
+	n = xtext_decode(xtext, len, raw);
 	reply_sanitize(clean, 3 * len + 1, raw, n);
 	return clean;
 }
@@ -286,7 +269,7 @@ put_message_fields(struct buf *out, const struct dsn *dsn, struct arena *arena,
 	buf_printf(out, "Reporting-MTA: dns; %s\r\n", dsn->hostname);
 	if (envelope->envid != NULL)
 		put_folded(out, "Original-Envelope-Id",
-		    xtext_decode(arena, envelope->envid));
+		    xtext_print(arena, envelope->envid));
 	buf_printf(out, "X-Millgate-Queue-ID: %s\r\n", envelope->id);
 	buf_printf(out, "X-Millgate-Sender: %s; %s\r\n",
 	    utf8 ? "utf-8" : "rfc822", envelope->sender);
@@ -313,7 +296,7 @@ put_recipient_fields(struct buf *out, const struct dsn *dsn,
 		action = "relayed";
 	if (recipient->orcpt != NULL)
 		put_folded(out, "Original-Recipient",
-		    xtext_decode(arena, recipient->orcpt));
+		    xtext_print(arena, recipient->orcpt));
 	buf_printf(out, "Final-Recipient: %s; %s\r\n",
 	    utf8 ? "utf-8" : "rfc822", recipient->address);
 	buf_printf(out, "Action: %s\r\nStatus: %s\r\n", action,

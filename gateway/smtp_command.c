@@ -14,6 +14,7 @@
 #define ENVID_MAX 100		/* RFC 3461, 4.4 */
 #define ORCPT_MAX 500		/* RFC 3461, 4.2 */
 #define SIZE_DIGITS 20		/* RFC 1870, 3 */
+#define SUBMITTER_MAX 500	/* RFC 4954, 3 */
 
 static const char *const verb_names[SMTP_VERB_COUNT] = {
 	[SMTP_EHLO] = "EHLO", [SMTP_HELO] = "HELO", [SMTP_MAIL] = "MAIL",
@@ -51,6 +52,7 @@ static const struct smtp_error
     error_base64 = { 501, "5.5.2", "Not base64" },
     error_long_response = { 500, "5.5.6",
 	"Authentication exchange line is too long" },
+    error_submitter = { 501, "5.5.4", "Bad AUTH parameter" },
     error_dsn = { 501, "5.5.4", "Bad delivery status parameter" };
 
 static bool
@@ -181,6 +183,28 @@ smtp_xtext_ok(struct smtp_span text)
 	return true;
 }
 
+/* RFC 4954, 5: <>, or a mailbox in xtext. */
+static bool
+submitter_parse(struct smtp_span value, struct smtp_mail *mail)
+{
+	char plain[SUBMITTER_MAX];
+	struct smtp_span mailbox = { plain, 0 };
+	struct smtp_path path = { 0 };
+
+	if (smtp_span_is(value, "<>"))
+		return true;
+	if (value.len > SUBMITTER_MAX || !smtp_xtext_ok(value))
+		return false;
+	mailbox.len = xtext_decode(value.data, value.len, plain);
+	if (smtp_span_has_control(mailbox) ||
+	    !smtp_path_parse(mailbox, &path) || path.domain.len == 0 ||
+	    path.address.len != mailbox.len)
+		return false;
+	mail->submitter = value;
+	mail->submitter_utf8 = path.utf8;
+	return true;
+}
+
 /* Decimal digits only; -1: not a number, -2: too large. */
 static int64_t
 number(struct smtp_span text)
@@ -251,8 +275,7 @@ mail_parameter(struct smtp_mail *mail, int key, struct smtp_span value)
 		return value.len <= ENVID_MAX && smtp_xtext_ok(value) ?
 		    NULL : &error_dsn;
 	case KEY_AUTH:
-		/* RFC 4954, 5: who says so is not authenticated, so unused. */
-		return smtp_xtext_ok(value) ? NULL : &error_value;
+		return submitter_parse(value, mail) ? NULL : &error_submitter;
 	case MAIL_KEYWORDS:
 		break;
 	}
@@ -290,6 +313,8 @@ smtp_parse_mail(struct smtp_span text, struct smtp_mail *mail)
 	}
 	if (found < 0)
 		return &error_value;
+	if (mail->submitter_utf8 && !mail->smtputf8)
+		return &error_submitter;
 	return mail->sender.utf8 && !mail->smtputf8 ? &error_sender_utf8 : NULL;
 }
 

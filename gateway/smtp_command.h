@@ -56,6 +56,8 @@ struct smtp_mail {
 	bool eight_bit, smtputf8;
 	const char *ret;		/* "FULL", "HDRS" or NULL */
 	struct smtp_span envid;		/* xtext */
+	struct smtp_span submitter;	/* AUTH: xtext; data NULL: none or <> */
+	bool submitter_utf8;
 	struct smtp_span arguments[SMTP_ARGUMENTS_MAX];
 	size_t argument_count;
 };

@@ -105,6 +105,10 @@ transaction_begin(struct smtp_session *s, const struct smtp_mail *command)
 	envelope->ret = command->ret;
 	if (command->envid.len > 0)
 		envelope->envid = copy(mail->arena, command->envid);
+	/* RFC 4954, 5: of whom we do not know it counts as <>. */
+	if (command->submitter.len > 0 && (s->peer.user != NULL ||
+	    s->trusted == ANSWER_YES))
+		envelope->submitter = copy(mail->arena, command->submitter);
 	envelope->eight_bit = command->eight_bit;
 	envelope->smtputf8 = command->smtputf8;
 	envelope->client = s->client;
@@ -161,6 +165,7 @@ smtp_do_mail(struct smtp_session *s, struct smtp_span argument)
 
 	if (!mail_command(s, argument) || smtp_sender_refused(s))
 		return;
+	smtp_check_submitter(s);
 	s->messages++;
 	verdict = chain_mail(s->chain, s->transaction->mail);
 	if (smtp_verdict_refuses(&verdict)) {

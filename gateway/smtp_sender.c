@@ -2,6 +2,8 @@
  * May this user send as this sender, and as the author in From?  DKIM signs by
  * From: users could else have us vouch for mail in each other's names.
  */
+#include <string.h>
+
 #include "base/arena.h"
 #include "base/log.h"
 #include "gateway/sender_login.h"
@@ -58,6 +60,25 @@ smtp_sender_refused(struct smtp_session *s)
 	smtp_transaction_end(s, refusal.code >= 500 ? "rejected" :
 	    "deferred");
 	return true;
+}
+
+void
+smtp_check_submitter(struct smtp_session *s)
+{
+	const struct table *owners = s->listener->options->sender_login;
+	struct mail *mail = s->transaction->mail;
+	const char *xtext = mail->envelope.submitter, *why;
+	char *mailbox;
+	size_t len;
+
+	if (owners == NULL || xtext == NULL)
+		return;
+	mailbox = arena_strdup(mail->arena, xtext);
+	len = xtext_decode(xtext, strlen(xtext), mailbox);
+	mailbox[len] = '\0';
+	if (sender_login_check(owners, mail->arena, mailbox, s->peer.user,
+	    &why) != SENDER_LOGIN_OK)
+		mail->envelope.submitter = NULL;
 }
 
 /*

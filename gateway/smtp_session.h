@@ -201,10 +201,12 @@ void smtp_refuse_verdict(struct smtp_session *, const char *stage,
 
 /*
  * smtp_sender.c: by the listener's sender_login.  Of the sender, at MAIL: true,
- * it was refused and the transaction has ended.  Of the author, when the header
- * is complete: sets the transaction's refusal.
+ * it was refused and the transaction has ended.  Of AUTH= there: forgotten, if
+ * it is another user's.  Of the author, when the header is complete: sets the
+ * transaction's refusal.
  */
 bool smtp_sender_refused(struct smtp_session *);
+void smtp_check_submitter(struct smtp_session *);
 void smtp_check_author(struct smtp_session *);
 
 /* smtp_mail.c */

@@ -33,6 +33,7 @@ static const struct row {
 	{ 10, KIND_STRING,	offsetof(struct envelope, hold_reason) },
 	{ 11, KIND_STRING,	offsetof(struct envelope, client) },
 	{ 12, KIND_STRING,	offsetof(struct envelope, user) },
+	{ 13, KIND_STRING,	offsetof(struct envelope, submitter) },
 }, recipient_rows[] = {
 	{ 64, KIND_RECIPIENT,	offsetof(struct recipient, address) },
 	{ 65, KIND_STRING,	offsetof(struct recipient, orcpt) },

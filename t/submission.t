@@ -16,11 +16,36 @@ my ($made, $said) = run_command('openssl', 'req', '-x509', '-new', '-key',
 is($made, 0, 'a certificate') or diag($said);
 my $dovecot = start_dovecot(users => { alice => 'wonder land' });
 my $port465 = free_port();
+
+# The next hop, which trusts us; its filter tells who submitted the mail.
+my $mailfromd = start_mailfromd(<<'END');
+prog eom
+do
+  if macro_defined("auth_author")
+    header_add("X-Author", getmacro("auth_author"))
+  else
+    header_add("X-Author", "nobody")
+  fi
+done
+END
+my $next = start_millgate(text => <<"END");
+gateways = 1
+relay_domains = { next.test }
+route "*" { via = { "maildir:\@DIR\@/mail" } }
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	auth = "unix:$dovecot->{auth}"
+	auth_without_tls = yes
+	filters = { mailfromd }
+}
+milter mailfromd { endpoint = { "$mailfromd->{endpoint}" } }
+END
 my $gate = start_millgate(text => <<"END");
 gateways = 1
 trusted_networks = { "192.0.2.0/24" }
 tls_certificate = "$certificate"
 tls_key = "$key"
+route next.test { via = { "smtp:127.0.0.1:$next->{port}" } }
 route "*" { via = { "maildir:\@DIR\@/mail" } }
 listener submission {
 	address = { "127.0.0.1:\@PORT\@" }
@@ -164,6 +189,25 @@ like($client->deliver(from => '', to => 'bob@elsewhere.test',
     'a null sender, from her');
 like($gate->log, qr/NOQUEUE: reject: MAIL from \S+\[127\.0\.0\.1\]: 553 5\.7\.1 <bob\@\S+ Sender address rejected: [^;]*; from=<bob\@example\.test> proto=ESMTPSA /,
     'the log tells');
+
+# Whose submission it is (RFC 4954, 5), as the next hop is told.
+my %authors = ('alice@example.test' => 'alice@example.test',
+    'a+2Bl@shared.test' => 'a+l@shared.test', 'bob@example.test' => 'nobody',
+    '<>' => 'nobody', '' => 'nobody');
+for my $author (sort keys %authors) {
+	like($client->deliver(from => 'alice@example.test', to => 'x@next.test',
+	    parameters => $author ne '' ? " AUTH=$author" : '', data =>
+	    message(From => 'alice@example.test', Subject => "of $author")),
+	    qr/^250/, "AUTH=$author is taken");
+	my $got = wait_for('the next hop', sub {
+		(grep { /^Subject: of \Q$author\E\r?$/m }
+		    mailbox("$next->{dir}/mail"))[0];
+	});
+	like($got, qr/^X-Author: \Q$authors{$author}\E\r?$/m,
+	    "and told as $authors{$author}");
+}
+like($client->command('MAIL FROM:<alice@example.test> AUTH=alice'),
+    qr/^501 5\.5\.4 /, 'AUTH= without a domain');
 
 $client = tls_client();
 like($client->command("AUTH PLAIN $bad"), qr/^535 5\.7\.8/,

@@ -421,7 +421,8 @@ sub deliver {
 		return $reply unless $reply =~ /^250/;
 	}
 	$reply = $self->command('MAIL FROM:<' .
-	    ($options{from} // 'alice@sender.test') . '>');
+	    ($options{from} // 'alice@sender.test') . '>' .
+	    ($options{parameters} // ''));
 	return $reply unless $reply =~ /^250/;
 	for my $to (ref $options{to} ? @{ $options{to} } :
 	    ($options{to} // 'bob@example.test')) {

@@ -76,7 +76,31 @@ recipients_come_and_go(void)
 	arena_free(&arena);
 }
 
+static void
+xtext(void)
+{
+	static const struct { const char *name, *text, *want; } cases[] = {
+		{ "plain", "a@b.org", "a@b.org" },
+		{ "a plus", "a+2Bb", "a+b" },
+		{ "at the end", "a+3D", "a=" },
+		{ "cut off", "a+3", "a+3" },
+		{ "small letters", "a+3d", "a+3d" },
+		{ "half of it", "+3G+2B", "+3G+" },
+		{ "nothing", "", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char plain[20];
+		size_t len = xtext_decode(cases[i].text,
+		    strlen(cases[i].text), plain);
+
+		CASE_ASSERT(cases[i].name, len == strlen(cases[i].want) &&
+		    memcmp(plain, cases[i].want, len) == 0);
+	}
+}
+
 SUITE(envelope,
     { "ids are unique and in order", ids_are_unique_and_in_order },
     { "addresses compare", addresses_compare },
-    { "recipients come and go", recipients_come_and_go })
+    { "recipients come and go", recipients_come_and_go },
+    { "xtext", xtext })

@@ -153,7 +153,8 @@ run_macros(void *argument)
 	CU_ASSERT_PTR_NOT_NULL(strstr(peer_log.macros,
 	    "C {client_name}=unknown,"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(peer_log.macros,
-	    "M i=ID1,M {mail_addr}=a@example.org,"
+	    "M i=ID1,M {auth_author}=a+x@example.org,"
+	    "M {mail_addr}=a@example.org,"
 	    "M {mail_host}=example.org,"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(peer_log.macros,
 	    "R i=ID1,R {rcpt_addr}=b@example.net,"));

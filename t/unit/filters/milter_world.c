@@ -98,6 +98,7 @@ world_begin_mail(struct world *w)
 	snprintf(w->mail->envelope.id, sizeof(w->mail->envelope.id), "ID%u",
 	    ++w->messages);
 	w->mail->envelope.sender = "a@example.org";
+	w->mail->envelope.submitter = "a+2Bx@example.org";
 	return chain_mail(w->chain, w->mail);
 }
 

@@ -83,6 +83,15 @@ static const struct exchange exchanges[] = {
 	    "C RCPT TO:<r0@y.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;r0@z",
 	    "C DATA", "S 250 Ok", "S 250 Ok", "S 354 go", "D", "S 250 Ok" },
 	    true, { OK }, "2.0.0", NULL, true },
+	{ "AUTH announced", false, 1, { "S 220 x", "C EHLO",
+	    "S 250-mx.test", "S 250 AUTH PLAIN",
+	    "C MAIL FROM:<s@x.test> AUTH=u+2B1@x.test\r\n", "S 250 Ok",
+	    "C RCPT", "S 250 Ok", "C DATA", "S 354 go", "D", "S 250 Ok" },
+	    true, { OK }, "2.0.0", NULL, true },
+	{ "AUTH not announced", false, 1, { HELLO_PLAIN,
+	    "C MAIL FROM:<s@x.test>\r\n", "S 250 Ok", "C RCPT", "S 250 Ok",
+	    "C DATA", "S 354 go", "D", "S 250 Ok" }, true, { OK }, "2.0.0",
+	    NULL, true },
 	{ "dots", false, 1, { HELLO, ENVELOPE, "S 250 Ok", "S 250 Ok",
 	    "S 354 go", "D", "S 250 Ok" }, true, { OK }, "2.0.0", NULL, true,
 	    .content = BYTES("A: b\r\n\r\n.\r\n..x\r\n"),
@@ -431,6 +440,7 @@ envelope_make(struct envelope *envelope, const struct exchange *exchange,
 	envelope->smtputf8 = exchange->utf8;
 	envelope->ret = "HDRS";
 	envelope->envid = "e1";
+	envelope->submitter = "u+2B1@x.test";
 	for (size_t i = 0; i < exchange->recipients; i++) {
 		struct recipient *recipient = envelope_add_recipient(envelope,
 		    arena, arena_printf(arena, "r%zu@y.test", i));

@@ -13,6 +13,10 @@
 #define LOCAL_64 X64("l")
 #define LABEL_60 X8("abcdefg") "abcd"
 #define UTF8_E "\xC3\xA9"
+#define A7 "+61+61+61+61+61+61+61"
+#define A8 A7 "+61"
+/* A mailbox of 167 characters, as long as its xtext may be. */
+#define AUTH_500 X64("+61") "@" A8 A8 A8 A8 A8 A8 A8 A7 "." A8 A8 A8 A8 A7
 
 /* Each text is parsed from memory of its own, so that a step beyond shows. */
 static char *
@@ -246,6 +250,24 @@ mail_parameters(void)
 		    "ghijabcdefg", 501 },
 		{ "AUTH hides LF", "AUTH=a+0Ab", 501 },
 		{ "AUTH with CR", "AUTH=a\rb", 501 },
+		{ "AUTH", "AUTH=a@b.org", 0 },
+		{ "AUTH in xtext", "AUTH=a+2Bb+3Dc@b.org", 0 },
+		{ "AUTH quoted", "AUTH=\"a+20b\"@b.org", 0 },
+		{ "AUTH no mailbox", "AUTH=alice", 501 },
+		{ "AUTH of nobody", "AUTH=@b.org", 501 },
+		{ "AUTH in brackets", "AUTH=<a@b.org>", 501 },
+		{ "AUTH with a route", "AUTH=@x.org:a@b.org", 501 },
+		{ "AUTH hides <>", "AUTH=+3C+3E", 501 },
+		{ "AUTH hides a blank", "AUTH=a+20b@b.org", 501 },
+		{ "AUTH bare plus", "AUTH=a@b.org+", 501 },
+		{ "AUTH empty", "AUTH=", 501 },
+		{ "AUTH of 500", "AUTH=" AUTH_500, 0 },
+		{ "AUTH beyond 500", "AUTH=+61" AUTH_500, 501 },
+		{ "AUTH twice", "AUTH=<> AUTH=<>", 501 },
+		{ "AUTH UTF-8", "SMTPUTF8 AUTH=+C3+A9@b.org", 0 },
+		{ "AUTH UTF-8 behind it", "AUTH=+C3+A9@b.org SMTPUTF8", 0 },
+		{ "AUTH UTF-8 alone", "AUTH=+C3+A9@b.org", 501 },
+		{ "AUTH half a character", "SMTPUTF8 AUTH=+C3@b.org", 501 },
 		{ "SMTPUTF8 with value", "SMTPUTF8=yes", 501 },
 		{ "unknown", "FOO=bar", 555 },
 		{ "NOTIFY on MAIL", "NOTIFY=NEVER", 555 },
@@ -254,7 +276,7 @@ mail_parameters(void)
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char text[512], *line;
+		char text[600], *line;
 		struct smtp_mail mail;
 		const struct smtp_error *error;
 

@@ -19,7 +19,7 @@ static const struct envelope full = { .id = "4bXk2w", .arrived_ms = 1234567,
 	.sender = "a@example.com", .arguments = mail_arguments, .ret = "HDRS",
 	.envid = "x+2By", .eight_bit = true, .smtputf8 = true, .hold = true,
 	.hold_reason = "rule", .client = "mx.example.com[192.0.2.1]",
-	.user = "alice", .recipients = &first };
+	.user = "alice", .submitter = "a@example.com", .recipients = &first };
 
 static void
 check_full(const struct envelope *got)
@@ -38,6 +38,7 @@ check_full(const struct envelope *got)
 	CU_ASSERT_STRING_EQUAL(got->hold_reason, "rule");
 	CU_ASSERT_STRING_EQUAL(got->client, "mx.example.com[192.0.2.1]");
 	CU_ASSERT_STRING_EQUAL(got->user, "alice");
+	CU_ASSERT_STRING_EQUAL(got->submitter, "a@example.com");
 	CU_ASSERT_STRING_EQUAL(r->address, "b@example.org");
 	CU_ASSERT_STRING_EQUAL(r->orcpt, "rfc822;b@example.org");
 	CU_ASSERT(r->notify == (NOTIFY_FAILURE | NOTIFY_DELAY));
