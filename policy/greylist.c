@@ -8,8 +8,6 @@
  */
 #include "policy/greylist.h"
 
-#include <arpa/inet.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +17,11 @@
 #include "base/log.h"
 #include "base/table.h"
 #include "policy/store.h"
+#include "policy/subject.h"
 
 #define MESSAGE_MAX	200
-#define DIGEST_HEX	32		/* 128 bits of SHA-256 */
-#define GROUP_SIZE	(INET6_ADDRSTRLEN + 8)
-#define KEY_SIZE	(GROUP_SIZE + DIGEST_HEX + 16)
+#define GROUP_SIZE	SUBJECT_NETWORK_SIZE
+#define KEY_SIZE	(GROUP_SIZE + SUBJECT_DIGEST_HEX + 16)
 
 enum { KEY_TRIPLET, KEY_NETWORK, KEY_COUNT };
 enum { ARG_DELAY, ARG_WINDOW, ARG_LIFETIME, ARG_ENOUGH, ARG_COUNT };
@@ -151,86 +149,6 @@ static const struct store_step step = {
 	    "return 1, 0, reason\n",
 };
 
-/* --- keys --- */
-
-static void
-digest_add(EVP_MD_CTX *digest, const char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		if (c >= 'A' && c <= 'Z')
-			c = (unsigned char)(c | 0x20);
-		EVP_DigestUpdate(digest, &c, 1);
-	}
-	EVP_DigestUpdate(digest, "", 1);
-}
-
-/* Of up to two texts, letters' case ignored: keys are short and plain. */
-static void
-digest_texts(const char *first, const char *second, char hex[DIGEST_HEX + 1])
-{
-	unsigned char bytes[EVP_MAX_MD_SIZE];
-	EVP_MD_CTX *digest = EVP_MD_CTX_new();
-
-	if (digest == NULL || EVP_DigestInit_ex(digest, EVP_sha256(),
-	    NULL) != 1)
-		fatal("greylist: no SHA-256");
-	digest_add(digest, first, strlen(first));
-	if (second != NULL)
-		digest_add(digest, second, strlen(second));
-	EVP_DigestFinal_ex(digest, bytes, NULL);
-	EVP_MD_CTX_free(digest);
-	for (size_t i = 0; i < DIGEST_HEX / 2; i++)
-		snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-}
-
-static void
-mask(unsigned char *bytes, size_t len, int64_t prefix)
-{
-	for (size_t i = 0; i < len; i++, prefix -= 8)
-		if (prefix <= 0)
-			bytes[i] = 0;
-		else if (prefix < 8)
-			bytes[i] &= (unsigned char)(0xff00 >> prefix);
-}
-
-/* The client's network as text, its address for the table; false: none. */
-static bool
-network_print(const struct greylist_options *options, const char *address,
-    char group[GROUP_SIZE], struct sockaddr_storage *client)
-{
-	struct sockaddr_in *in = (struct sockaddr_in *)client;
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)client;
-	struct in6_addr masked6;
-	struct in_addr masked;
-	char text[INET6_ADDRSTRLEN];
-
-	memset(client, 0, sizeof(*client));
-	if (address == NULL)
-		return false;
-	if (strncasecmp(address, "::ffff:", 7) == 0 &&
-	    strchr(address, '.') != NULL)
-		address += 7;
-	if (inet_pton(AF_INET, address, &in->sin_addr) == 1) {
-		in->sin_family = AF_INET;
-		masked = in->sin_addr;
-		mask((unsigned char *)&masked, 4, options->ipv4_prefix);
-		inet_ntop(AF_INET, &masked, text, sizeof(text));
-		snprintf(group, GROUP_SIZE, "%s/%d", text,
-		    (int)options->ipv4_prefix);
-		return true;
-	}
-	if (inet_pton(AF_INET6, address, &in6->sin6_addr) != 1)
-		return false;
-	in6->sin6_family = AF_INET6;
-	masked6 = in6->sin6_addr;
-	mask(masked6.s6_addr, 16, options->ipv6_prefix);
-	inet_ntop(AF_INET6, &masked6, text, sizeof(text));
-	snprintf(group, GROUP_SIZE, "%s/%d", text, (int)options->ipv6_prefix);
-	return true;
-}
-
 static bool
 is_exempt(const struct greylist_options *options,
     const struct greylist_request *request,
@@ -257,7 +175,7 @@ ask_store(struct greylist *greylist, const struct greylist_request *request,
 {
 	const struct greylist_options *o = greylist->options;
 	const char *sender = request->sender != NULL ? request->sender : "";
-	char triplet[KEY_SIZE], network[KEY_SIZE], hex[DIGEST_HEX + 1];
+	char triplet[KEY_SIZE], network[KEY_SIZE], hex[SUBJECT_DIGEST_HEX + 1];
 	const char *const keys[KEY_COUNT] = { triplet, network };
 	const int64_t arguments[ARG_COUNT] = { o->delay, o->retry_window,
 		o->lifetime, o->auto_whitelist };
@@ -265,7 +183,8 @@ ask_store(struct greylist *greylist, const struct greylist_request *request,
 
 	if (o->sender == GREYLIST_SENDER_DOMAIN && at != NULL)
 		sender = at + 1;
-	digest_texts(sender, request->recipient, hex);
+	subject_digest((const char *const[]){ sender, request->recipient },
+	    request->recipient != NULL ? 2 : 1, hex);
 	snprintf(triplet, sizeof(triplet), "grey:{%s}:%s", group, hex);
 	snprintf(network, sizeof(network), "grey:{%s}", group);
 	return store_run(greylist->store, &step, keys, arguments, NULL,
@@ -285,7 +204,7 @@ greylist_check(struct greylist *greylist,
 	bool known;
 
 	*wait_ms = 0;
-	known = network_print(o, request->client_address, group, &client);
+	known = subject_client(request->client_address, &client);
 	if (is_exempt(o, request, &client)) {
 		counter_add(greylist->counters[REASON_EXEMPT], 1);
 		*why = reason_texts[REASON_EXEMPT];
@@ -293,8 +212,11 @@ greylist_check(struct greylist *greylist,
 	}
 	if (request->identity != NULL) {
 		strcpy(group, "u:");
-		digest_texts(request->identity, NULL, group + 2);
-	} else if (!known) {
+		subject_digest(&request->identity, 1, group + 2);
+	} else if (known) {
+		subject_network(&client, o->ipv4_prefix, o->ipv6_prefix,
+		    group);
+	} else {
 		*why = "the client's address is not known";
 		counter_add(greylist->unknown, 1);
 		return ANSWER_UNKNOWN;
