@@ -86,4 +86,7 @@ void conf_print(const struct conf *, FILE *);
 void conf_print_sample(FILE *, const struct section_kind *const *, size_t);
 void conf_print_mdoc(FILE *, const struct section_kind *const *, size_t);
 
+/* Prints plain text as mdoc, each sentence on lines of its own. */
+void conf_print_mdoc_text(FILE *, const char *text);
+
 #endif

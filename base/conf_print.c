@@ -236,9 +236,9 @@ print_mdoc_word(FILE *out, const char *word, size_t len, bool first)
 			fputc(*word, out);
 }
 
-/* Each sentence on lines of its own; nothing that mdoc takes for its own. */
-static void
-print_mdoc_text(FILE *out, const char *text)
+/* Nothing that mdoc takes for its own gets through. */
+void
+conf_print_mdoc_text(FILE *out, const char *text)
 {
 	size_t column = 0, len;
 
@@ -271,7 +271,7 @@ mdoc_section(FILE *out, const struct section_kind *kind)
 		fprintf(out, ".Ss Section %s%s\n", kind->name,
 		    kind->titled ? " name" : "");
 	if (kind->doc != NULL)
-		print_mdoc_text(out, kind->doc);
+		conf_print_mdoc_text(out, kind->doc);
 	if (kind->row_count == 0)
 		return;
 	fputs(".Bl -tag -width Ds\n", out);
@@ -283,7 +283,7 @@ mdoc_section(FILE *out, const struct section_kind *kind)
 		buf_reset(&text);
 		buf_puts(&text, row->doc);
 		describe(row, &text);
-		print_mdoc_text(out, text.data);
+		conf_print_mdoc_text(out, text.data);
 	}
 	fputs(".El\n", out);
 	buf_release(&text);

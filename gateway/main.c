@@ -17,13 +17,14 @@
 #include "gateway/master.h"
 #include "gateway/process.h"
 #include "gateway/settings.h"
+#include "policy/reason.h"
 
 #define DEFAULT_CONFIGURATION SYSCONFDIR "/millgate/millgate.conf"
 #define LISTENERS_MAX 64
 
 enum { OPTION_ROLE = 256, OPTION_INSTANCE, OPTION_SLOT, OPTION_LISTEN,
 	OPTION_MACHINE,
-	OPTION_SAMPLE, OPTION_MDOC };
+	OPTION_SAMPLE, OPTION_MDOC, OPTION_REASONS };
 
 static const struct option long_options[] = {
 	{ "role",	required_argument, NULL, OPTION_ROLE },
@@ -33,6 +34,7 @@ static const struct option long_options[] = {
 	{ "machine",	required_argument, NULL, OPTION_MACHINE },
 	{ "sample",	no_argument, NULL, OPTION_SAMPLE },
 	{ "mdoc",	no_argument, NULL, OPTION_MDOC },
+	{ "mdoc-reasons", no_argument, NULL, OPTION_REASONS },
 	{ "help",	no_argument, NULL, 'h' },
 	{ "version",	no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 }
@@ -142,6 +144,9 @@ take(struct arguments *arguments, int option)
 		return EXIT_SUCCESS;
 	case OPTION_MDOC:
 		conf_print_mdoc(stdout, settings_kinds, settings_kind_count);
+		return EXIT_SUCCESS;
+	case OPTION_REASONS:
+		reason_print_mdoc(stdout);
 		return EXIT_SUCCESS;
 	case 'V':
 		printf("Millgate %s\n", PACKAGE_VERSION);

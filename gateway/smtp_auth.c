@@ -26,6 +26,8 @@ static const struct smtp_refusal
     unavailable = { 454, "4.7.0", "Temporary authentication failure",
 	"auth-unavailable" },
     failed = { 535, "5.7.8", "Authentication credentials invalid",
+	"auth-failed" },
+    too_many_failures = { 421, "4.7.0", "Too many authentication failures",
 	"auth-failed" };
 
 int
@@ -138,8 +140,7 @@ refuse_failed(struct smtp_session *s, const char *mechanism,
 	(void)task_sleep(delay < DELAY_MAX_MS ? delay : DELAY_MAX_MS);
 	smtp_refuse(s, "AUTH", NULL, &refusal);
 	if (s->auth_failures >= s->listener->options->max_auth_failures)
-		smtp_reply_close(s, "4.7.0",
-		    "Too many authentication failures");
+		smtp_refuse(s, "AUTH", NULL, &too_many_failures);
 }
 
 static void

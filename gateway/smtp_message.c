@@ -31,6 +31,8 @@ static const struct smtp_refusal
     mail_loop = { 554, "5.4.6", "Too many hops", "mail-loop" },
     no_room = { 452, "4.3.1", "Insufficient system storage", "no-room" },
     not_queued = { 451, "4.3.0", "Queue file write error", "queue-error" },
+    small_chunks = { 421, "4.7.0", "Too many small chunks",
+	"too-many-chunks" },
     cut_deferred = { 451, "4.4.0", "Next hop defers", "next-hop" },
     cut_refused = { 550, "5.0.0", "Next hop refuses", "next-hop" };
 
@@ -512,7 +514,7 @@ smtp_do_bdat(struct smtp_session *s, struct smtp_span argument)
 		return;
 	if (++t->chunks > SMALL_CHUNKS_MAX + t->mail->received_size /
 	    SMALL_CHUNK) {
-		smtp_reply_close(s, "4.7.0", "Too many small chunks");
+		smtp_refuse(s, "BDAT", NULL, &small_chunks);
 		return;
 	}
 	if (!read_chunk(s, bdat.size, true, t->deadline)) {

@@ -10,10 +10,10 @@
 #include "filters/trace.h"
 #include "gateway/received.h"
 #include "gateway/smtp_session.h"
+#include "policy/reason.h"
 
 #define REPLY_LINE_MAX 512		/* RFC 5321, 4.5.3.1.5, CRLF included */
 #define REPLY_LINES_MAX 33
-#define LABEL_MAX_LEN 40
 
 static const struct log noqueue = { "NOQUEUE" };
 
@@ -109,18 +109,14 @@ smtp_reply_close(struct smtp_session *s, const char *enhanced, const char *text)
 	s->closing = true;
 }
 
-/* Counts a refusal by its reason, which may come from a filter's text. */
+/* Counts a refusal by its reason; what is not in the list is one label. */
 static void
 count_reason(const char *reason)
 {
-	char labels[sizeof "reason=\"\"" + LABEL_MAX_LEN] = "reason=\"";
-	size_t len = strlen(labels), end = len + LABEL_MAX_LEN;
+	char labels[64] = "";
 
-	for (; *reason != '\0' && len < end; reason++)
-		labels[len++] = strchr("\"\\\n", *reason) != NULL ?
-		    '_' : *reason;
-	labels[len++] = '"';
-	labels[len] = '\0';
+	counter_label(labels, sizeof labels, "reason",
+	    reason_find(reason) != NULL ? reason : "other");
 	counter_add(counter_get("millgate_smtp_rejects_total", labels), 1);
 }
 

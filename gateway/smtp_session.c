@@ -24,6 +24,14 @@
 #define NAME_TIMEOUT_MS 5000
 #define LONG_LINE_MAX (1024 * 1024)
 
+static const struct smtp_refusal
+    not_smtp = { 421, "4.7.0", "This is an SMTP server", "not-smtp" },
+    too_many_commands = { 421, "4.7.0", "Too many commands",
+	"too-many-commands" },
+    too_many_errors = { 421, "4.7.0", "Too many errors",
+	"too-many-errors" },
+    endless_line = { 421, "4.7.0", "Line too long", "line-too-long" };
+
 int64_t
 smtp_session_deadline(const struct smtp_session *s, int64_t ms)
 {
@@ -315,7 +323,7 @@ run_command(struct smtp_session *s, const char *line, size_t len)
 	s->commands++;
 	if (command.verb == SMTP_FOREIGN) {
 		log_warn(NULL, "another protocol from %s", s->client);
-		smtp_reply_close(s, "4.7.0", "This is an SMTP server");
+		smtp_refuse(s, last_command(s), NULL, &not_smtp);
 		return;
 	}
 	if (command.verb == SMTP_UNKNOWN) {
@@ -325,7 +333,7 @@ run_command(struct smtp_session *s, const char *line, size_t len)
 	row = &commands[command.verb];
 	if (row->junk && ++s->junk >
 	    (uint64_t)s->listener->options->max_commands) {
-		smtp_reply_close(s, "4.7.0", "Too many commands");
+		smtp_refuse(s, last_command(s), NULL, &too_many_commands);
 		return;
 	}
 	if (row->states & s->state) {
@@ -372,7 +380,7 @@ drop_long_line(struct smtp_session *s, int64_t deadline)
 			return;
 		}
 	}
-	smtp_reply_close(s, "4.7.0", "Line too long");
+	smtp_refuse(s, last_command(s), NULL, &endless_line);
 }
 
 /*
@@ -448,7 +456,7 @@ next_command(struct smtp_session *s)
 			s->done[s->verb]++;
 	}
 	if (!s->closing && s->errors > options->max_errors)
-		smtp_reply_close(s, "4.7.0", "Too many errors");
+		smtp_refuse(s, last_command(s), NULL, &too_many_errors);
 }
 
 /* The client's name, as far as DNS confirms it (RFC 8601, 3). */

@@ -33,6 +33,7 @@ is(join("\n", files()), join("\n", map { "$prefix/$_" } qw(
     share/doc/millgate/examples/outbound.conf
     share/doc/millgate/examples/policy.conf
     share/man/man5/millgate.conf.5
+    share/man/man7/millgate-reasons.7
     share/man/man8/millgate.8
     share/man/man8/millgatectl.8)), 'what is installed');
 ok(-d "$to$etc", 'a directory for the configuration');
