@@ -199,10 +199,10 @@ fill_outside_table(const struct filling *f, const struct conf_word *word,
 	int rc;
 
 	if (strcmp(type, "file") != 0 && strcmp(type, "cidr") != 0 &&
-	    strcmp(type, "pcre") != 0) {
+	    strcmp(type, "pcre") != 0 && strcmp(type, "ldap") != 0) {
 		place(f, word);
 		buf_printf(f->errors, "\"%s\": no such type of table (file, "
-		    "cidr, pcre)\n", word->text);
+		    "cidr, pcre, ldap)\n", word->text);
 		return -1;
 	}
 	if ((file = conf_bytes_get(f->conf, path, true, &why)) == NULL) {

@@ -7,14 +7,17 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/net.h"
 #include "base/table_impl.h"
 
 #define ERRORS_MAX 20
 #define ENTRIES_MAX 50000000u
 
-enum table_type { TABLE_INLINE, TABLE_FILE, TABLE_CIDR, TABLE_PCRE };
+enum table_type { TABLE_INLINE, TABLE_FILE, TABLE_CIDR, TABLE_PCRE,
+	TABLE_LDAP };
 
-static const char *const type_names[] = { "inline", "file", "cidr", "pcre" };
+static const char *const type_names[] = { "inline", "file", "cidr", "pcre",
+	"ldap" };
 
 struct table {
 	enum table_type type;
@@ -24,6 +27,7 @@ struct table {
 	struct table_hash hash;		/* by key; numbers are index + 1 */
 	struct table_networks networks;
 	struct table_patterns *patterns;
+	struct table_ldap *ldap;
 };
 
 /* The work of reading a table. */
@@ -288,6 +292,12 @@ table_parse(const char *type, const char *name, const char *text, size_t len,
 		    type);
 		return NULL;
 	}
+	if (table->type == TABLE_LDAP) {
+		table->ldap = table_ldap_parse(name, text, len, errors);
+		if (table->ldap == NULL)
+			table_free(&table);
+		return table;
+	}
 	end = table->text + len;
 	for (p = table->text; p < end; p = next) {
 		r.line++;
@@ -316,6 +326,7 @@ table_free(struct table **tablep)
 		return;
 	table_networks_release(&table->networks);
 	table_patterns_free(&table->patterns);
+	table_ldap_free(&table->ldap);
 	free(table->hash.slots);
 	free(table->entries);
 	free(table->text);
@@ -346,6 +357,8 @@ find_whole(const struct table *table, const char *key, const char **value,
 	if (table->type == TABLE_PCRE)
 		*answer = table_patterns_find(table->patterns, key, &index,
 		    why == NULL ? &unused : why);
+	else if (table->type == TABLE_LDAP)
+		*answer = table_ldap_find(table->ldap, key, value, why);
 	else if (table->type == TABLE_CIDR)
 		index = table_networks_find_text(&table->networks, key);
 	else
@@ -472,11 +485,14 @@ enum answer
 table_find_network(const struct table *table, const struct sockaddr *address,
     const char **value, const char **why)
 {
+	char text[NET_TEXT_SIZE];
 	uint32_t index;
 
-	(void)why;			/* our networks are always at hand */
 	if (table == NULL)
 		return ANSWER_NO;
+	if (table->type == TABLE_LDAP)
+		return table_ldap_find(table->ldap, net_address_print(address,
+		    text), value, why);
 	index = table_networks_find(&table->networks, address);
 	return found(index == UINT32_MAX ? NULL : &table->entries[index],
 	    value);

@@ -7,6 +7,13 @@
  *	"file:/etc/millgate/relay_domains"	lines: key [value], # comments
  *	"cidr:/etc/millgate/networks"		lines: network[/length] [value]
  *	"pcre:/etc/millgate/checks"		lines: /pattern/flags [value]
+ *	"ldap:/etc/millgate/directory"		lines: word value (below)
+ *
+ * A directory is described by server (192.0.2.1:389; several lines: the first
+ * that answers), base, filter ("(mail=%s)"; %s is the whole key, %u and %d what
+ * is before and behind its @), value (the attribute that is the value; none:
+ * ""), user and password, tls (the name that the server's certificate bears;
+ * TLS from the first byte) and timeout (2s).  It is asked for whole keys, once.
  *
  * Networks stand in inline lists too where addresses are looked up.
  */

@@ -85,4 +85,14 @@ enum answer table_patterns_find(const struct table_patterns *,
     const char *subject, uint32_t *entry, const char **why);
 void table_patterns_free(struct table_patterns **);
 
+struct table_ldap;
+
+/* Takes its description; NULL, and what is wrong is added to errors. */
+struct table_ldap *table_ldap_parse(const char *name, const char *text,
+    size_t len, struct buf *errors);
+/* In a task, which waits for the directory; elsewhere the answer is UNKNOWN. */
+enum answer table_ldap_find(struct table_ldap *, const char *key,
+    const char **value, const char **why);
+void table_ldap_free(struct table_ldap **);
+
 #endif

@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
     start_postfix start_sink mailbox dkim_key dkim_python start_pmilter
-    start_mailfromd start_rspamd);
+    start_mailfromd start_rspamd start_slapd);
 
 # start_dns(zone => [lines], ..., [-address => A], [-port => N]): an NSD that is
 # the authority for the zones.
@@ -271,6 +271,54 @@ END
 	    "--var=LOGDIR=$dir/log") ]);
 	wait_for_port($port);
 	return { pid => $pid, endpoint => "127.0.0.1:$port" };
+}
+
+# start_slapd(user => { attribute => value }, ..., [-tls => [certificate, key]]):
+# a directory with an inetOrgPerson for each user below dc=example,dc=test; cn=reader
+# with the password "secret" may read it, nobody else.  Its functions stop and
+# start end it and begin it again.
+my $slapd_count = 0;
+sub start_slapd {
+	my (%users) = @_;
+	my $dir = test_dir() . '/slapd' . $slapd_count++;
+	my $tls = delete $users{-tls};
+	my $port = free_port();
+	my $scheme = $tls ? 'ldaps' : 'ldap';
+
+	mkdir $_ for $dir, "$dir/db";
+	write_file("$dir/slapd.conf", join("\n",
+	    (map { "include /etc/ldap/schema/$_.schema" }
+		qw(core cosine inetorgperson)),
+	    'modulepath /usr/lib/ldap', 'moduleload back_mdb',
+	    $tls ? ("TLSCertificateFile $tls->[0]",
+		"TLSCertificateKeyFile $tls->[1]") : (),
+	    "pidfile $dir/pid", 'database mdb', 'maxsize 1048576',
+	    'suffix dc=example,dc=test', 'rootdn cn=reader,dc=example,dc=test',
+	    'rootpw secret', "directory $dir/db", 'access to * by * none',
+	    ''));
+	my $ldif = write_file("$dir/ldif", join('', map { "$_\n\n" }
+	    "dn: dc=example,dc=test\nobjectClass: dcObject\n" .
+	    "objectClass: organization\no: x\ndc: example",
+	    map {
+		my $user = $_;
+		"dn: uid=$user,dc=example,dc=test\n" .
+		"objectClass: inetOrgPerson\ncn: $user\nsn: $user\n" .
+		"uid: $user" . join('', map { "\n$_: $users{$user}{$_}" }
+		sort keys %{ $users{$user} });
+	    } sort keys %users));
+	my ($status, $output) = run_command('/usr/sbin/slapadd', '-f',
+	    "$dir/slapd.conf", '-l', $ldif);
+	die "slapd: $output" if $status != 0;
+	my $self = { port => $port };
+	$self->{start} = sub {
+		$self->{pid} = start_process('slapd', [ '/usr/sbin/slapd', '-f',
+		    "$dir/slapd.conf", '-d', '0', '-h',
+		    "$scheme://127.0.0.1:$port/" ]);
+		wait_for_port($port);
+	};
+	$self->{stop} = sub { stop_process($self->{pid}) };
+	$self->{start}->();
+	return $self;
 }
 
 # start_opendkim(key => path, domain =>, selector =>, [mode => 's'|'v'|'sv'],

@@ -317,9 +317,9 @@ static const struct {
 	{ "table not alone", "relay_domains = { a,\n\"file:/x\" }",
 	    "built-in:1: relay_domains: \"file:\" must stand alone\n"
 	},
-	{ "table of no type we have", "relay_domains = \"ldap:/x\"",
-	    "built-in:1: relay_domains: \"ldap:/x\": no such type of "
-	    "table (file, cidr, pcre)\n" },
+	{ "table of no type we have", "relay_domains = \"redis:/x\"",
+	    "built-in:1: relay_domains: \"redis:/x\": no such type of "
+	    "table (file, cidr, pcre, ldap)\n" },
 	{ "inline network", "trusted_networks = { \"::1\",\n"
 	    "\"10.0.0.1/8\" }",
 	    "built-in:2: trusted_networks: \"10.0.0.1/8\": bits are "

@@ -24,6 +24,8 @@ parse(const char *type, const char *text)
 	return table;
 }
 
+#define DIRECTORY "server 127.0.0.1:389\nbase dc=x\nfilter (mail=%s)\n"
+
 static void
 errors(void)
 {
@@ -56,6 +58,31 @@ errors(void)
 		    "flag behind the pattern (i, m, s, x)\n" },
 		{ "bad pattern", "pcre", "/a(/\n", "name:1: \"a(\": pattern, "
 		    "at character 2: missing closing parenthesis\n" },
+		{ "no directory", "ldap", "\n", "name:2: server: is required "
+		    "(192.0.2.1:389)\nname:2: base: is required "
+		    "(ou=people,dc=example)\nname:2: filter: is required "
+		    "((mail=%s))\n" },
+		{ "words of a directory", "ldap", DIRECTORY "colour red\n"
+		    "timeout 1y\nvalue\n", "name:4: colour: not one of "
+		    "server, base, filter, value, user, password, tls, "
+		    "timeout\nname:5: 1y: not a duration (90s; ms, s, m, h, "
+		    "d)\nname:6: value: has no value\n" },
+		{ "a directory's servers", "ldap", DIRECTORY
+		    "server ldap.example:389\nserver unix:/x\n",
+		    "name:4: ldap.example:389: not an IPv4 address (IPv6 goes "
+		    "in brackets)\nname:5: "
+		    "unix:/x: not an address and port\n" },
+		{ "a filter without a key", "ldap", "server 127.0.0.1:389\n"
+		    "base dc=x\nfilter (mail=joe)", "name:3: (mail=joe): not "
+		    "a filter with %s, %u or %d\n" },
+		{ "a filter's parentheses", "ldap", "server 127.0.0.1:389\n"
+		    "base dc=x\nfilter (&(mail=%s)", "name:3: (&(mail=%s): "
+		    "not a filter with %s, %u or %d\n" },
+		{ "a filter's parentheses", "ldap", "server 127.0.0.1:389\n"
+		    "base dc=x\nfilter mail=%s", "name:3: mail=%s: not a "
+		    "filter with %s, %u or %d\n" },
+		{ "a password for nobody", "ldap", DIRECTORY "password x\n",
+		    "name:5: password: needs a user, too\n" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -364,6 +391,21 @@ many(void)
 	buf_release(&out);
 }
 
+/* Nobody waits for a directory where nobody can. */
+static void
+directory(void)
+{
+	struct table *table = parse("ldap", "# x\n" DIRECTORY
+	    "user cn=x\npassword a b\n value  uid \r\ntimeout 1s\n");
+	const char *value = NULL, *why = NULL;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(table);
+	CU_ASSERT(table_find_address(table, "a@x", &value,
+	    &why) == ANSWER_UNKNOWN);
+	CU_ASSERT_PTR_NOT_NULL(why);
+	table_free(&table);
+}
+
 SUITE(table,
     { "errors name the line", errors },
     { "limits hold", limits },
@@ -375,4 +417,5 @@ SUITE(table,
     { "patterns in order", patterns },
     { "a slow pattern cannot tell", slow_pattern_cannot_tell },
     { "entries in file order", each },
-    { "many entries", many })
+    { "many entries", many },
+    { "a directory outside a task", directory })

@@ -1,0 +1,128 @@
+#!/usr/bin/perl
+# Which recipients there are: in a directory (OpenLDAP).
+
+use strict;
+use warnings;
+
+use Millgate::Peers;
+use Millgate::Test;
+use Test::More;
+
+my $slapd = start_slapd(bob => { mail => 'bob@example.test' },
+    carol => { mail => 'carol@example.test' });
+
+sub directory {
+	my ($name, $port, $more) = @_;
+	return write_file($name, <<"END" . ($more // ''), 0644);
+server 127.0.0.1:$port
+base dc=example,dc=test
+filter (&(objectClass=inetOrgPerson)(mail=%s))
+timeout 1s
+END
+}
+
+sub configuration {
+	my ($path) = @_;
+	return <<"END";
+gateways = 1
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	recipients = "ldap:$path"
+}
+END
+}
+
+sub rcpt {
+	my ($server, @recipients) = @_;
+	my $smtp = $server->smtp;
+	my @replies;
+
+	$smtp->command('EHLO client.test');
+	$smtp->command('MAIL FROM:<alice@sender.test>');
+	push @replies, $smtp->command("RCPT TO:<$_>") for @recipients;
+	$smtp->close;
+	return wantarray ? @replies : $replies[0];
+}
+
+subtest 'recipients in a directory' => sub {
+	my $path = directory('directory', $slapd->{port},
+	    "user cn=reader,dc=example,dc=test\npassword secret\n");
+	my $server = start_millgate(text => configuration($path));
+
+	my @replies = rcpt($server, 'bob@example.test', 'Carol@EXAMPLE.test',
+	    'nobody@example.test', '*@example.test', 'b*@example.test',
+	    'x)(mail=bob@example.test');
+	like $replies[0], qr/^250 /, 'one that is there';
+	like $replies[1], qr/^250 /, 'in other capitals';
+	like $replies[2], qr/^550 5\.1\.1 /, 'one that is not';
+	like $replies[$_], qr/^55\d 5\.1\.[13] /, 'what means something in a filter'
+	    for 3 .. 5;
+
+	my @sessions = map { $server->smtp } 1 .. 40;
+	for (@sessions) {
+		$_->command('EHLO client.test');
+		$_->command('MAIL FROM:<alice@sender.test>');
+	}
+	$_->send("RCPT TO:<bob\@example.test>\r\n") for @sessions;
+	is scalar(grep { $_->reply =~ /^250/ } @sessions), 40,
+	    'many at a time';
+	$_->close for @sessions;
+
+	$slapd->{stop}->();
+	like rcpt($server, 'bob@example.test'), qr/^45\d 4\./,
+	    'without the directory nothing is known';
+	like rcpt($server, 'nobody@example.test'), qr/^45\d 4\./,
+	    'nor who is not there';
+	$server->wait_log(qr/LDAP: base=dc=example,dc=test: no answer: /);
+	$slapd->{start}->();
+	wait_for('the directory', sub {
+		rcpt($server, 'bob@example.test') =~ /^250/ });
+	pass 'it is asked again when it is back';
+	$server->wait_log(qr/LDAP: base=dc=example,dc=test: answers again/);
+	is $server->stop, 0, 'ends';
+	ok sanitizers_silent($server->log), 'sanitizers are silent';
+};
+
+subtest 'a directory that refuses us' => sub {
+	my $server = start_millgate(text => configuration(
+	    directory('wrong', $slapd->{port},
+	    "user cn=reader,dc=example,dc=test\npassword wrong\n")));
+
+	like rcpt($server, 'bob@example.test'), qr/^45\d 4\./,
+	    'a wrong password says nothing about recipients';
+	$server->wait_log(qr/no answer: log in: Invalid credentials/);
+	is $server->stop, 0, 'ends';
+	ok sanitizers_silent($server->log), 'sanitizers are silent';
+};
+
+subtest 'a directory by TLS' => sub {
+	my $dir = test_dir();
+	my ($status, $output) = run_command('openssl', 'req', '-x509',
+	    '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj',
+	    '/CN=ldap.example.test', '-addext',
+	    'subjectAltName=DNS:ldap.example.test', '-keyout', "$dir/ldap.key",
+	    '-out', "$dir/ldap.crt");
+	die "openssl: $output" if $status != 0;
+	$slapd->{stop}->();
+	$slapd = start_slapd(-tls => [ "$dir/ldap.crt", "$dir/ldap.key" ],
+	    dave => { mail => 'dave@example.test' });
+	my $login = "user cn=reader,dc=example,dc=test\npassword secret\n";
+	local $ENV{SSL_CERT_FILE} = "$dir/ldap.crt";
+	my $server = start_millgate(text => configuration(directory('tls',
+	    $slapd->{port}, $login . "tls ldap.example.test\n")));
+
+	like rcpt($server, 'dave@example.test'), qr/^250 /, 'one that is there';
+	like rcpt($server, 'bob@example.test'), qr/^550 5\.1\.1 /,
+	    'one that is not';
+	is $server->stop, 0, 'ends';
+	ok sanitizers_silent($server->log), 'sanitizers are silent';
+
+	$server = start_millgate(text => configuration(directory('other',
+	    $slapd->{port}, $login . "tls other.example.test\n")));
+	like rcpt($server, 'dave@example.test'), qr/^45\d 4\./,
+	    'a server of another name is not believed';
+	$server->wait_log(qr/no answer: TLS: /);
+	is $server->stop, 0, 'ends';
+};
+
+done_testing;
