@@ -12,12 +12,15 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "base/task.h"
+#include "filters/convert.h"
 #include "filters/dkim_engine.h"
 #include "filters/dkim_key.h"
 #include "filters/dkim_keys.h"
 #include "filters/trace.h"
 
 enum sign_for { SIGN_FOR_TRUSTED, SIGN_FOR_ALL };
+
+enum convert_choice { CONVERT_ALL, CONVERT_LONG_LINES, CONVERT_NO };
 
 enum canonicalization { RELAXED_RELAXED, RELAXED_SIMPLE, SIMPLE_SIMPLE };
 
@@ -49,7 +52,11 @@ enum canonicalization { RELAXED_RELAXED, RELAXED_SIMPLE, SIMPLE_SIMPLE };
 	    "Whom to sign for: trusted networks and authenticated "	\
 	    "users, or everybody.")					\
 	ROW(o, listeners, strings, "", NULL, NULL,			\
-	    "Listeners whose clients are all trusted.")
+	    "Listeners whose clients are all trusted.")			\
+	ROW(o, convert, choice, "all", CONVERT_CHOICES "|no", NULL,	\
+	    "What is encoded before it's signed, lest another server "	\
+	    "has to do it and breaks the signature: 8-bit text and "	\
+	    "lines of more than 998 octets, or such lines alone.")
 
 struct dkim_sign_options {
 	DKIM_SIGN_OPTIONS(OPTION_FIELD, dkim_sign_options)
@@ -302,9 +309,13 @@ eom(struct filter_run *run)
 	if (!is_ours(instance->options, run->session))
 		return VERDICT_CONTINUE;
 	keys = choose_keys(run, &count);
-	if (keys == NULL)
+	if (keys == NULL) {
 		trace_add(mail->trace, run->name, "not a domain of ours");
-	else if (sign(run, keys, count, &why) == -1)
+		return VERDICT_CONTINUE;
+	}
+	if (instance->options->convert != CONVERT_NO)
+		convert_mail(run, CONVERT_WANT(instance->options->convert));
+	if (sign(run, keys, count, &why) == -1)
 		log_warn(&mail->log, "dkim_sign=%s domain=%s why=\"%s\"",
 		    run->name, keys[0].domain, why);
 	return VERDICT_CONTINUE;

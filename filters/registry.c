@@ -3,6 +3,7 @@
 #include "filters/arc_seal.h"
 #include "filters/authres.h"
 #include "filters/chain.h"
+#include "filters/convert.h"
 #include "filters/dkim_sign.h"
 #include "filters/dkim_verify.h"
 #include "filters/dmarc.h"
@@ -18,6 +19,7 @@ const struct filter *const filters_all[] = {
 	&filter_arc,
 	&filter_dmarc,
 	&filter_authres,
+	&filter_convert,
 	&filter_dkim_sign,
 	&filter_arc_seal,
 	&filter_host,
