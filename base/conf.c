@@ -132,6 +132,15 @@ conf_load(const char *path, const char *embedded,
 	return conf;
 }
 
+bool
+conf_knows(const struct conf *conf, const char *kind_name)
+{
+	for (size_t k = 0; k < conf->kind_count; k++)
+		if (strcmp(conf->kinds[k]->name, kind_name) == 0)
+			return true;
+	return false;
+}
+
 const struct conf_group *
 conf_group(const struct conf *conf, const char *kind)
 {

@@ -50,6 +50,9 @@ void conf_error(struct buf *errors, const struct conf *,
 /* The values of a section without title ("" is the top level).  Never NULL. */
 const void *conf_get(const struct conf *, const char *kind_name);
 
+/* Whether it was loaded with that kind of section, as tests need not all. */
+bool conf_knows(const struct conf *, const char *kind_name);
+
 /* The titled sections of a kind, in file order; NULL-title ended not needed. */
 const struct conf_section *conf_sections(const struct conf *,
     const char *kind_name, size_t *count);

@@ -46,6 +46,8 @@ section_find(const struct conf *conf, const struct filter *filter,
 	const struct conf_section *sections;
 	size_t count;
 
+	if (!conf_knows(conf, kind->name))
+		return NULL;
 	sections = conf_sections(conf, kind->name, &count);
 	for (size_t i = 0; i < count; i++)
 		if (!kind->titled || strcmp(sections[i].title, name) == 0)

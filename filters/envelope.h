@@ -26,6 +26,7 @@ struct recipient {
 	unsigned notify;		/* enum notify */
 	const char *const *arguments;	/* ESMTP as given, NULL-ended, or NULL */
 	bool by_filter;			/* a filter added it */
+	bool welcome;			/* policy wants no more questions */
 	struct recipient *next;
 };
 

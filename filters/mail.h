@@ -38,6 +38,7 @@ struct session {
 	const char *helo;		/* as given, or NULL */
 	bool esmtp;
 	bool trusted;			/* in trusted_networks */
+	bool welcome;			/* policy wants no more questions */
 	const char *user;		/* authenticated as, or NULL */
 	const char *auth_method;	/* "PLAIN" */
 	const char *tls_version, *tls_cipher;	/* NULL without TLS */

@@ -8,11 +8,13 @@
 #include "filters/dkim_verify.h"
 #include "filters/dmarc.h"
 #include "filters/filter_host.h"
-#include "filters/greylist.h"
 #include "filters/milter.h"
+#include "filters/policy.h"
 #include "filters/spf.h"
 
 const struct filter *const filters_all[] = {
+	&filter_policy,
+	&filter_policy_profile,
 	&filter_greylist,
 	&filter_spf,
 	&filter_dkim,

@@ -18,6 +18,7 @@
 #include "gateway/control_queue.h"
 #include "gateway/event.h"
 #include "gateway/history.h"
+#include "policy/service.h"
 
 #define QUEUE_TIMEOUT_MS 10000
 
@@ -189,6 +190,39 @@ do_dmarc(struct control_client *client, const struct control_request *request)
 		control_end(client, "error", why);
 	else
 		control_end(client, "ok", NULL);
+}
+
+/* --- policy --- */
+
+static bool
+is_policy_word(const char *word)
+{
+	for (size_t i = 0; policy_services[i] != NULL; i++)
+		if (policy_services[i]->command != NULL &&
+		    strcmp(policy_services[i]->command_word, word) == 0)
+			return true;
+	return false;
+}
+
+static void
+do_policy(struct control_client *client,
+    const struct control_request *request)
+{
+	struct buf command = BUF_INIT, text = BUF_INIT;
+	const char *why = "there is no policy process";
+	int rc = -1;
+
+	for (size_t i = 0; i < request->count; i++)
+		buf_printf(&command, "%s%s", i > 0 ? " " : "",
+		    request->words[i]);
+	if (client->service->policy != NULL)
+		rc = client->service->policy(command.data, &text, &why);
+	if (text.data != NULL)
+		put_lines(client, text.data);
+	control_end(client, rc == 0 ? "ok" : rc == -2 ? "usage" : "error",
+	    rc == 0 ? NULL : why);
+	buf_release(&command);
+	buf_release(&text);
 }
 
 /* --- explain --- */
@@ -464,6 +498,10 @@ control_command(struct control_client *client,
 			control_end(client, "usage", commands[i].usage);
 		else
 			commands[i].act(client, request);
+		return;
+	}
+	if (is_policy_word(request->words[0])) {
+		do_policy(client, request);
 		return;
 	}
 	control_end(client, "usage", "queue, dmarc, explain, history, stats, status, "

@@ -30,6 +30,11 @@ struct control_service {
 	 * NO: refused; UNKNOWN: it has not said yet.
 	 */
 	enum answer (*reload)(struct buf *text, int64_t deadline);
+	/*
+	 * Has the policy process do a command, such as "greylist show", and adds
+	 * its lines to text.  As policy_command_f; NULL: there is none.
+	 */
+	int (*policy)(const char *command, struct buf *text, const char **why);
 	int queue_timeout_ms;		/* of the relay; 0: the usual */
 };
 

@@ -2,8 +2,8 @@
  * The console process, one of them.  Runs as user millgate-console with the
  * state directory as its root.  May write the history, read the counters of
  * all processes, accept control and metrics clients, ask the relay about the
- * queue and the master for a reload or a stop.  It connects to nothing and sees
- * neither spool nor keys.
+ * queue and the master for a reload or a stop, the policy process to do a command.  It
+ * connects to nothing by itself and sees neither spool nor keys.
  */
 #include "config.h"
 
@@ -29,8 +29,13 @@
 #include "gateway/metrics.h"
 #include "gateway/proc.h"
 #include "gateway/process.h"
+#include "policy/client.h"
+#include "policy/protocol.h"
 
 #define KEEP_HOUSE_MS 1000
+
+/* How long a command of policy's may take. */
+#define POLICY_MS 30000
 
 /*
  * Clients may finish what they asked, but nobody waits long for them; who asked
@@ -51,6 +56,7 @@ static const struct counter_row counters[] = {
 COUNTER_TABLE(counters)
 
 struct console {
+	const struct conf *conf;
 	struct history *history;
 	struct control_queue *queue;
 	struct control_server *control;
@@ -98,6 +104,57 @@ console_message(struct process *process, const char *text)
 	snprintf(console.reload_text, sizeof(console.reload_text), "%s", text);
 	console.reloads++;
 	task_cond_broadcast(&console.reloaded);
+}
+
+/* The first line of its answer says what came of it (policy/server.c). */
+static int
+understand(const struct buf *answer, struct buf *text, const char **why)
+{
+	static char problem[512];
+	const char *end = answer->len == 0 ? NULL :
+	    memchr(answer->data, '\n', answer->len);
+	const char *word = "";
+	int rc = -1;
+
+	*why = "the policy process sent nonsense";
+	if (end == NULL || strncmp(answer->data, "action=", 7) != 0)
+		return -1;
+	word = answer->data + 7;
+	if (strncmp(word, "OK ", 3) == 0) {
+		buf_append(text, end + 1, answer->len -
+		    (size_t)(end + 1 - answer->data));
+		return 0;
+	}
+	if (strncmp(word, "USAGE ", 6) == 0)
+		rc = -2;
+	else if (strncmp(word, "ERROR ", 6) != 0)
+		return -1;
+	snprintf(problem, sizeof(problem), "%.*s", (int)(end - word - 6),
+	    word + 6);
+	*why = problem;
+	return rc;
+}
+
+static int
+ask_policy(const char *command, struct buf *text, const char **why)
+{
+	struct policy_client *client = policy_client_new(console.conf, why);
+	int64_t deadline = task_deadline(POLICY_MS);
+	struct buf request = BUF_INIT, answer = BUF_INIT;
+	int rc = -1;
+
+	if (client == NULL)
+		return -1;
+	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_COMMAND);
+	policy_put(&request, POLICY_COMMAND, command);
+	policy_end(&request);
+	if (policy_client_send(client, &request, deadline, why) == 0 &&
+	    policy_client_receive(client, &answer, deadline, why) == 0)
+		rc = understand(&answer, text, why);
+	policy_client_free(&client);
+	buf_release(&request);
+	buf_release(&answer);
+	return rc;
 }
 
 /* One packet of events.  0: it was read; else as recv(2). */
@@ -231,12 +288,13 @@ console_start(struct process *process, const char **why)
 
 	if (open_history(process, options, why) != 0)
 		return -1;
+	console.conf = process->conf;
 	console.queue = control_queue_new(PROCESS_FD_QUEUE);
 	console.control = control_server_new(&(struct control_service){
 	    .history = console.history, .keep_ms = options->history,
 	    .queue = console.queue, .blocks = console.blocks,
 	    .block_count = PROCESS_SLOTS, .ask_master = process_ask_master,
-	    .reload = ask_reload,
+	    .reload = ask_reload, .policy = ask_policy,
 	});
 	console.metrics = metrics_new(console.blocks, PROCESS_SLOTS);
 	console.reader = task_start("events", read_events, NULL);

@@ -42,7 +42,9 @@ policy_start(struct process *process, const char **why)
 	state.store = store_open(process->conf, path, why);
 	if (state.store == NULL)
 		return -1;
-	state.server = policy_server_new(process->conf, state.store);
+	state.server = policy_server_new(process->conf, state.store, why);
+	if (state.server == NULL)
+		return -1;
 	for (size_t i = 0; i < process->listener_count; i++)
 		policy_server_listen(state.server, process->listeners[i].fd);
 	return 0;

@@ -21,12 +21,12 @@
 #define LOCK_PAUSE_MS 50
 
 static const enum journal_type types[] = {
-	[OUTCOME_DELIVERED] = JOURNAL_DELIVERED,
-	[OUTCOME_BOUNCED] = JOURNAL_BOUNCED,
-	[OUTCOME_DEFERRED] = JOURNAL_DEFERRED,
-	[OUTCOME_DELETED] = JOURNAL_DELETED,
-	[OUTCOME_HELD] = JOURNAL_HELD,
-	[OUTCOME_RELEASED] = JOURNAL_RELEASED,
+	[QUEUE_DELIVERED] = JOURNAL_DELIVERED,
+	[QUEUE_BOUNCED] = JOURNAL_BOUNCED,
+	[QUEUE_DEFERRED] = JOURNAL_DEFERRED,
+	[QUEUE_DELETED] = JOURNAL_DELETED,
+	[QUEUE_HELD] = JOURNAL_HELD,
+	[QUEUE_RELEASED] = JOURNAL_RELEASED,
 };
 
 void
@@ -305,29 +305,29 @@ done_all(struct queue *q, struct entry *e, enum journal_type type)
 
 void
 queue_record(struct queue *q, struct queue_entry *public,
-    const char *recipient, enum outcome outcome, int64_t next_try_ms)
+    const char *recipient, enum queue_outcome outcome, int64_t next_try_ms)
 {
 	struct entry *e = (struct entry *)public;
 
 	if (e->gone)
 		return;
 	switch (outcome) {
-	case OUTCOME_DELIVERED:
-	case OUTCOME_BOUNCED:
-	case OUTCOME_DELETED:
+	case QUEUE_DELIVERED:
+	case QUEUE_BOUNCED:
+	case QUEUE_DELETED:
 		if (recipient == NULL)
 			done_all(q, e, types[outcome]);
 		else
 			done_one(q, e, types[outcome], recipient);
 		return;
-	case OUTCOME_DEFERRED:
+	case QUEUE_DEFERRED:
 		public->attempts++;
 		public->next_try_ms = next_try_ms;
 		break;
-	case OUTCOME_HELD:
+	case QUEUE_HELD:
 		public->hold = true;
 		break;
-	case OUTCOME_RELEASED:
+	case QUEUE_RELEASED:
 		public->hold = false;
 		public->next_try_ms = 0;
 		break;

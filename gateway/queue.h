@@ -66,8 +66,8 @@ struct queue_message *queue_get(struct queue *, struct queue_entry *,
     struct arena *, const char **why);
 void queue_put(struct queue *, struct queue_message **);
 
-enum outcome { OUTCOME_DELIVERED, OUTCOME_BOUNCED, OUTCOME_DEFERRED,
-	OUTCOME_DELETED, OUTCOME_HELD, OUTCOME_RELEASED };
+enum queue_outcome { QUEUE_DELIVERED, QUEUE_BOUNCED, QUEUE_DEFERRED,
+	QUEUE_DELETED, QUEUE_HELD, QUEUE_RELEASED };
 
 /*
  * Appends to the journal: this recipient (NULL: all that are left) is done, or
@@ -75,7 +75,7 @@ enum outcome { OUTCOME_DELIVERED, OUTCOME_BOUNCED, OUTCOME_DEFERRED,
  * all done leaves the queue; the entry is freed when it is not busy.
  */
 void queue_record(struct queue *, struct queue_entry *, const char *recipient,
-    enum outcome, int64_t next_try_ms);
+    enum queue_outcome, int64_t next_try_ms);
 
 /* Ends the scheduler's use of an entry (busy); frees it if it is done. */
 void queue_release(struct queue *, struct queue_entry *);

@@ -210,7 +210,7 @@ message_defer(struct relay *relay, struct message *message)
 	if (next < message->not_before_ms)
 		next = message->not_before_ms + (int64_t)(random() % 1000);
 	message->not_before_ms = 0;
-	queue_record(relay->queue, entry, NULL, OUTCOME_DEFERRED, next);
+	queue_record(relay->queue, entry, NULL, QUEUE_DEFERRED, next);
 	queue_release(relay->queue, entry);
 	relay_heap_push(relay, message);
 }

@@ -117,7 +117,7 @@ relay_hold(struct relay *relay, const char *id, const char **why)
 	withdraw(relay, message);
 	message->place = PLACE_HELD;
 	relay->held_count++;
-	queue_record(relay->queue, message->entry, NULL, OUTCOME_HELD, 0);
+	queue_record(relay->queue, message->entry, NULL, QUEUE_HELD, 0);
 	log_operator(message, "held");
 	relay_event(relay, message, "", "held", "by the operator");
 	return 0;
@@ -135,7 +135,7 @@ relay_release(struct relay *relay, const char *id, const char **why)
 		return -1;
 	}
 	message_take_out(relay, message);
-	queue_record(relay->queue, message->entry, NULL, OUTCOME_RELEASED, 0);
+	queue_record(relay->queue, message->entry, NULL, QUEUE_RELEASED, 0);
 	log_operator(message, "released");
 	relay_event(relay, message, "", "released", "by the operator");
 	message_try_now(relay, message);
@@ -158,7 +158,7 @@ relay_delete(struct relay *relay, const char *id, const char **why)
 	entry->user = NULL;
 	/* The record may free an entry that nobody holds. */
 	entry->busy = true;
-	queue_record(relay->queue, entry, NULL, OUTCOME_DELETED, 0);
+	queue_record(relay->queue, entry, NULL, QUEUE_DELETED, 0);
 	queue_release(relay->queue, entry);
 	return 0;
 }

@@ -234,8 +234,8 @@ record(const struct report *report, size_t i)
 		return;
 	queue_record(report->relay->queue, report->message->entry,
 	    report->results[i].recipient->address,
-	    report->outcomes[i] == RESULT_SENT ? OUTCOME_DELIVERED :
-	    OUTCOME_BOUNCED, 0);
+	    report->outcomes[i] == RESULT_SENT ? QUEUE_DELIVERED :
+	    QUEUE_BOUNCED, 0);
 }
 
 static bool

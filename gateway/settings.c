@@ -30,6 +30,7 @@
 #include "gateway/relay.h"
 #include "gateway/route.h"
 #include "policy/policy.h"
+#include "policy/service.h"
 
 /* Not const: the default of hostname is the machine's name. */
 static struct option_row top_rows[] = {
@@ -68,6 +69,8 @@ settings_init(void)
 		add_kind(filters_all[i]->options);
 	for (size_t i = 0; policy_kinds[i] != NULL; i++)
 		add_kind(policy_kinds[i]);
+	for (size_t i = 0; policy_services[i] != NULL; i++)
+		add_kind(policy_services[i]->options);
 	add_kind(&route_section);
 	add_kind(&relay_section);
 	add_kind(&console_section);

@@ -16,6 +16,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/table.h"
+#include "policy/service.h"
 #include "policy/store.h"
 #include "policy/subject.h"
 
@@ -233,12 +234,6 @@ greylist_check(struct greylist *greylist,
 	return answer;
 }
 
-const char *
-greylist_message(const struct greylist *greylist)
-{
-	return greylist->options->message;
-}
-
 struct greylist *
 greylist_new(const struct conf *conf, struct store *store)
 {
@@ -278,8 +273,8 @@ is_plain(const char *text)
 	return true;
 }
 
-void
-greylist_check_options(const struct conf *conf, struct buf *errors)
+static void
+check_options(const struct conf *conf, struct buf *errors)
 {
 	const struct greylist_options *o = conf_get(conf,
 	    greylist_section.name);
@@ -296,3 +291,70 @@ greylist_check_options(const struct conf *conf, struct buf *errors)
 		    "is to be 1 to %d printable ASCII characters",
 		    MESSAGE_MAX);
 }
+
+/* --- the service --- */
+
+static void *
+service_setup(const struct conf *conf, const struct conf_section *section,
+    struct store *store, const char **why)
+{
+	(void)section;
+	(void)why;
+	return greylist_new(conf, store);
+}
+
+static void
+service_release(void *instance)
+{
+	struct greylist *greylist = instance;
+
+	greylist_free(&greylist);
+}
+
+/* Certificates need not be verified: who has the key is the same again. */
+static const char *
+identity(const struct policy_request *request)
+{
+	const char *user = policy_known(request, POLICY_SASL_USERNAME);
+
+	return user != NULL ? user :
+	    policy_known(request, POLICY_CCERT_PUBKEY_FINGERPRINT);
+}
+
+static void
+service_decide(void *instance, const struct policy_query *query,
+    struct policy_decision *decision)
+{
+	const struct policy_request *request = query->request;
+	const struct greylist_request question = {
+		.identity = identity(request),
+		.client_address = policy_known(request, POLICY_CLIENT_ADDRESS),
+		.client_name = policy_known(request, POLICY_CLIENT_NAME),
+		.sender = policy_value(request, POLICY_SENDER),
+		.recipient = policy_value(request, POLICY_RECIPIENT),
+	};
+	struct greylist *greylist = instance;
+	int64_t wait_ms;
+	enum answer answer;
+	const char *why;
+
+	answer = greylist_check(greylist, &question, &wait_ms, &why);
+	snprintf(decision->why, sizeof(decision->why), "%s", why);
+	if (answer != ANSWER_NO)
+		return;
+	policy_decide(decision, POLICY_DEFER, "greylist",
+	    "%s, try again in %lld seconds", greylist->options->message,
+	    (long long)(wait_ms > 1000 ? (wait_ms + 999) / 1000 : 1));
+	strcpy(decision->enhanced, "4.7.1");
+	decision->wait_ms = wait_ms;
+}
+
+const struct policy_service greylist_service = {
+	.options = &greylist_section,
+	.states = POLICY_AT_RCPT,
+	.strangers_only = true,
+	.setup = service_setup,
+	.release = service_release,
+	.decide = service_decide,
+	.check = check_options,
+};

@@ -17,6 +17,7 @@
 struct buf;
 struct conf;
 struct greylist;
+struct policy_service;
 struct store;
 
 enum greylist_sender { GREYLIST_SENDER_DOMAIN, GREYLIST_SENDER_ADDRESS };
@@ -46,8 +47,7 @@ struct greylist_options { GREYLIST_OPTIONS(OPTION_FIELD, greylist_options) };
 
 extern const struct section_kind greylist_section;
 
-/* Errors between options. */
-void greylist_check_options(const struct conf *, struct buf *errors);
+extern const struct policy_service greylist_service;
 
 /* Strings may be NULL where nothing is known. */
 struct greylist_request {
@@ -68,8 +68,5 @@ void greylist_free(struct greylist **);
  */
 enum answer greylist_check(struct greylist *, const struct greylist_request *,
     int64_t *wait_ms, const char **why);
-
-/* The message option. */
-const char *greylist_message(const struct greylist *);
 
 #endif

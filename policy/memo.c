@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "policy/protocol.h"
+#include "policy/service.h"
 
 #define PLACES		4096
 #define KEPT_MS		60000
@@ -17,9 +17,8 @@
 
 struct answered {
 	unsigned char digest[DIGEST_SIZE];
-	enum answer answer;
 	int64_t until;			/* 0: nothing is here */
-	int64_t wait_until;
+	struct policy_decision *decision;	/* NULL: DUNNO, and no more */
 };
 
 struct memo {
@@ -32,6 +31,7 @@ digest_request(const struct policy_request *request,
     unsigned char digest[DIGEST_SIZE])
 {
 	static const enum policy_attribute parts[] = { POLICY_INSTANCE,
+		POLICY_PROTOCOL_STATE, POLICY_POLICY_CONTEXT, POLICY_SERVICE,
 		POLICY_CLIENT_ADDRESS, POLICY_SASL_USERNAME, POLICY_SENDER,
 		POLICY_RECIPIENT };
 	unsigned char bytes[EVP_MAX_MD_SIZE];
@@ -73,13 +73,15 @@ memo_new(void)
 void
 memo_free(struct memo **memo)
 {
+	for (size_t i = 0; *memo != NULL && i < PLACES; i++)
+		free((*memo)->places[i].decision);
 	free(*memo);
 	*memo = NULL;
 }
 
 bool
 memo_get(const struct memo *memo, const struct policy_request *request,
-    int64_t now_ms, enum answer *answer, int64_t *wait_ms)
+    int64_t now_ms, struct policy_decision *decision)
 {
 	const struct answered *old;
 	unsigned char digest[DIGEST_SIZE];
@@ -90,25 +92,42 @@ memo_get(const struct memo *memo, const struct policy_request *request,
 	if (old->until <= now_ms ||
 	    memcmp(old->digest, digest, DIGEST_SIZE) != 0)
 		return false;
-	*answer = old->answer;
-	*wait_ms = old->answer == ANSWER_NO ? old->wait_until - now_ms : 0;
+	if (old->decision != NULL)
+		*decision = *old->decision;
+	else
+		memset(decision, 0, sizeof(*decision));
 	return true;
+}
+
+/* Most decisions say nothing, and take no room. */
+static bool
+says_something(const struct policy_decision *decision)
+{
+	return decision->verb != POLICY_DUNNO || decision->reason != NULL ||
+	    decision->score[0] != '\0';
 }
 
 void
 memo_put(struct memo *memo, const struct policy_request *request,
-    int64_t now_ms, enum answer answer, int64_t wait_ms)
+    int64_t now_ms, const struct policy_decision *decision)
 {
 	struct answered *new;
 	unsigned char digest[DIGEST_SIZE];
+	int64_t kept = KEPT_MS;
 
-	if (answer == ANSWER_UNKNOWN || !digest_request(request, digest))
+	if (!digest_request(request, digest))
 		return;
 	new = &memo->places[place(digest)];
 	memcpy(new->digest, digest, DIGEST_SIZE);
-	new->answer = answer;
-	new->wait_until = now_ms + wait_ms;
-	new->until = now_ms + KEPT_MS;
-	if (answer == ANSWER_NO && new->wait_until < new->until)
-		new->until = new->wait_until;
+	free(new->decision);
+	new->decision = NULL;
+	if (says_something(decision)) {
+		if ((new->decision = malloc(sizeof(*decision))) == NULL)
+			fatal("out of memory (policy)");
+		*new->decision = *decision;
+	}
+	if (decision->verb == POLICY_DEFER && decision->wait_ms > 0 &&
+	    decision->wait_ms < kept)
+		kept = decision->wait_ms;
+	new->until = now_ms + kept;
 }

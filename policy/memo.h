@@ -9,20 +9,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/answer.h"
-
 struct memo;
+struct policy_decision;
 struct policy_request;
 
 struct memo *memo_new(void);
 void memo_free(struct memo **);
 
-/* An answer to that request that still holds at now_ms; else false. */
+/* What was decided about that request and still holds at now_ms; else false. */
 bool memo_get(const struct memo *, const struct policy_request *,
-    int64_t now_ms, enum answer *, int64_t *wait_ms);
+    int64_t now_ms, struct policy_decision *);
 
 /* Requests without instance are not kept. */
 void memo_put(struct memo *, const struct policy_request *, int64_t now_ms,
-    enum answer, int64_t wait_ms);
+    const struct policy_decision *);
 
 #endif

@@ -4,7 +4,7 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/net.h"
-#include "policy/greylist.h"
+#include "policy/profile.h"
 #include "policy/report.h"
 #include "policy/store.h"
 
@@ -12,9 +12,10 @@ static const struct option_row policy_rows[] = {
 	POLICY_OPTIONS(OPTION_ROW, policy_options)
 };
 
-static const struct section_kind policy_section = {
+const struct section_kind policy_section = {
 	.name = "policy",
-	.doc = "Answers other MTAs that ask what to do with a recipient.",
+	.doc = "Answers other MTAs that ask what to do with a recipient or a "
+	    "message.",
 	.rows = policy_rows,
 	.row_count = OPTION_COUNT(policy_rows),
 	.size = sizeof(struct policy_options),
@@ -22,8 +23,8 @@ static const struct section_kind policy_section = {
 
 const struct section_kind *const policy_kinds[] = {
 	&policy_section,
+	&profile_section,
 	&store_section,
-	&greylist_section,
 	&report_section,
 	NULL
 };
@@ -60,6 +61,6 @@ policy_check(const struct conf *conf, struct buf *errors)
 	if (store->user != NULL && store->password == NULL)
 		conf_error(errors, conf, section, "user",
 		    "needs a password, too");
-	greylist_check_options(conf, errors);
+	profile_check_options(conf, errors);
 	report_check_options(conf, errors);
 }

@@ -14,6 +14,9 @@ struct conf;
 	ROW(o, listen, strings, NULL, NULL, NULL,			\
 	    "Addresses where other MTAs may ask, by Postfix's policy "	\
 	    "delegation protocol; none: only our own gateways do.")	\
+	ROW(o, services, strings, "greylist", NULL, NULL,		\
+	    "What judges their requests, in order: \"greylist\", or titles "	\
+	    "of rate_limit and the like.")				\
 	ROW(o, max_clients, number, "4000", "1", "100000",		\
 	    "Connections at a time.")					\
 	ROW(o, idle_timeout, duration, "10m", "1s", "1d",		\
@@ -21,7 +24,9 @@ struct conf;
 
 struct policy_options { POLICY_OPTIONS(OPTION_FIELD, policy_options) };
 
-/* The kinds of section of this folder, NULL-ended. */
+extern const struct section_kind policy_section;
+
+/* The kinds of section of this folder, but the services', NULL-ended. */
 extern const struct section_kind *const policy_kinds[];
 
 /* Errors between options, added to errors. */

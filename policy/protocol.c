@@ -50,7 +50,9 @@ finish(const struct policy_request *request, const char **why)
 	const char *kind = policy_value(request, POLICY_REQUEST);
 
 	if (strcmp(kind, "smtpd_access_policy") != 0 &&
-	    strcmp(kind, POLICY_REQUEST_REPORT) != 0)
+	    strcmp(kind, POLICY_REQUEST_REPORT) != 0 &&
+	    strcmp(kind, POLICY_REQUEST_OUTCOME) != 0 &&
+	    strcmp(kind, POLICY_REQUEST_COMMAND) != 0)
 		return malformed("it is no smtpd_access_policy request", why);
 	return 1;
 }
@@ -136,19 +138,63 @@ put_printable(struct buf *buf, const char *text)
  * DEFER_IF_PERMIT: a later restriction may still refuse for good.  DUNNO, never
  * OK, which would let the client past them.
  */
-void
-policy_answer_put(struct buf *buf, const struct policy_action *action)
+static void
+put_verb(struct buf *buf, const struct policy_action *action, bool ours)
 {
-	if (action->verb != POLICY_DEFER) {
-		buf_puts(buf, "action=DUNNO\n");
-	} else {
-		buf_puts(buf, "action=DEFER_IF_PERMIT ");
-		if (action->enhanced[0] != '\0') {
-			put_printable(buf, action->enhanced);
+	static const char *const words[] = {
+		[POLICY_DUNNO] = "DUNNO", [POLICY_PASS] = "PASS",
+		[POLICY_DEFER] = "DEFER_IF_PERMIT",
+		[POLICY_REJECT] = "REJECT", [POLICY_HOLD] = "HOLD",
+		[POLICY_OTHER] = "DUNNO",
+	};
+	enum policy_verb verb = action->verb;
+
+	if (verb == POLICY_PASS && !ours)
+		verb = POLICY_DUNNO;
+	if (action->code != 0 &&
+	    (verb == POLICY_DEFER || verb == POLICY_REJECT))
+		buf_printf(buf, "action=%03d", action->code);
+	else
+		buf_printf(buf, "action=%s", words[verb]);
+}
+
+static bool
+has_text(enum policy_verb verb)
+{
+	return verb == POLICY_DEFER || verb == POLICY_REJECT ||
+	    verb == POLICY_HOLD;
+}
+
+static void
+put_extra(struct buf *buf, const char *name, const char *value)
+{
+	if (*value == '\0')
+		return;
+	buf_printf(buf, "%s=", name);
+	put_printable(buf, value);
+	buf_putc(buf, '\n');
+}
+
+void
+policy_answer_put(struct buf *buf, const struct policy_action *action,
+    bool ours)
+{
+	put_verb(buf, action, ours);
+	if (has_text(action->verb)) {
+		if (action->enhanced[0] != '\0' &&
+		    action->verb != POLICY_HOLD) {
 			buf_putc(buf, ' ');
+			put_printable(buf, action->enhanced);
 		}
-		put_printable(buf, action->text);
-		buf_putc(buf, '\n');
+		if (action->text[0] != '\0') {
+			buf_putc(buf, ' ');
+			put_printable(buf, action->text);
+		}
+	}
+	buf_putc(buf, '\n');
+	if (ours) {
+		put_extra(buf, "reason", action->reason);
+		put_extra(buf, "score", action->score);
 	}
 	policy_end(buf);
 }
@@ -174,22 +220,40 @@ word_is(const char *text, size_t len, const char *want)
 }
 
 static bool
-is_deferral(const char *text, size_t len)
+is_code(const char *text, size_t len, char class)
 {
+	return len == 3 && text[0] == class &&
+	    isdigit((unsigned char)text[1]) && isdigit((unsigned char)text[2]);
+}
+
+static enum policy_verb
+verb_of(const char *text, size_t len, int *code)
+{
+	*code = 0;
+	if (is_code(text, len, '4') || is_code(text, len, '5')) {
+		*code = (text[0] - '0') * 100 + (text[1] - '0') * 10 +
+		    (text[2] - '0');
+		return text[0] == '4' ? POLICY_DEFER : POLICY_REJECT;
+	}
+	if (word_is(text, len, "dunno"))
+		return POLICY_DUNNO;
+	if (word_is(text, len, "pass"))
+		return POLICY_PASS;
 	if (word_is(text, len, "defer") ||
 	    word_is(text, len, "defer_if_permit"))
-		return true;
-	return len == 3 && text[0] == '4' &&
-	    isdigit((unsigned char)text[1]) && isdigit((unsigned char)text[2]);
+		return POLICY_DEFER;
+	if (word_is(text, len, "reject"))
+		return POLICY_REJECT;
+	return word_is(text, len, "hold") ? POLICY_HOLD : POLICY_OTHER;
 }
 
 /* RFC 3463, 2: class "." subject "." detail, of up to three digits. */
 static bool
-is_enhanced(const char *text, size_t len)
+is_enhanced(const char *text, size_t len, char class)
 {
 	size_t dots = 0, digits = 0;
 
-	if (len < 5 || len > 9 || text[0] != '4' || text[1] != '.')
+	if (len < 5 || len > 9 || text[0] != class || text[1] != '.')
 		return false;
 	for (size_t i = 0; i < len; i++) {
 		if (text[i] == '.') {
@@ -234,19 +298,39 @@ policy_answer_parse(const char *line, size_t len, struct policy_action *action,
 	n = word(line, len, &next);
 	if (n == 0)
 		return malformed("an answer without action", why);
-	if (word_is(line, n, "dunno")) {
-		action->verb = POLICY_DUNNO;
+	action->verb = verb_of(line, n, &action->code);
+	if (!has_text(action->verb))
 		return 0;
-	}
-	action->verb = is_deferral(line, n) ? POLICY_DEFER : POLICY_OTHER;
 	line += next;
 	len -= next;
 	n = word(line, len, &next);
-	if (is_enhanced(line, n)) {
+	if (action->verb != POLICY_HOLD && is_enhanced(line, n,
+	    action->verb == POLICY_DEFER ? '4' : '5')) {
 		copy_text(action->enhanced, sizeof(action->enhanced), line, n);
 		line += next;
 		len -= next;
 	}
 	copy_text(action->text, sizeof(action->text), line, len);
+	return 0;
+}
+
+int
+policy_answer_more(const char *line, size_t len, struct policy_action *action,
+    const char **why)
+{
+	static const char reason[] = "reason=", score[] = "score=";
+
+	if (len > 0 && line[len - 1] == '\n')
+		len--;
+	if (len >= strlen(reason) &&
+	    memcmp(line, reason, strlen(reason)) == 0)
+		copy_text(action->reason, sizeof(action->reason),
+		    line + strlen(reason), len - strlen(reason));
+	else if (len >= strlen(score) &&
+	    memcmp(line, score, strlen(score)) == 0)
+		copy_text(action->score, sizeof(action->score),
+		    line + strlen(score), len - strlen(score));
+	else
+		return malformed("a line that no answer has", why);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #ifndef POLICY_PROTOCOL_H
 #define POLICY_PROTOCOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -94,24 +95,36 @@ const char *policy_known(const struct policy_request *, enum policy_attribute);
 void policy_put(struct buf *, enum policy_attribute, const char *value);
 void policy_end(struct buf *);
 
-/* What an answer asks for, as far as we give or understand them. */
+/*
+ * What an answer asks for.  DUNNO: nothing; PASS: nothing, and no other service
+ * need be asked; DEFER: come back later; OTHER: what we do not understand.
+ */
 enum policy_verb { POLICY_DUNNO, POLICY_PASS, POLICY_DEFER, POLICY_REJECT,
 	POLICY_HOLD, POLICY_OTHER };
 
 struct policy_action {
 	enum policy_verb verb;
+	int code;			/* 450, 554; 0: none is given */
 	char enhanced[12];		/* "4.7.1", "" if there is none */
 	char text[256];			/* printable; cut if it is longer */
+	char reason[32];		/* reason code; among our processes */
+	char score[24];			/* finding of ours, "" if none */
 };
 
-/* Appends a whole answer. */
-void policy_answer_put(struct buf *, const struct policy_action *);
+/*
+ * Appends a whole answer.  ours: with what other MTAs do not know: PASS, the
+ * reason, the score.
+ */
+void policy_answer_put(struct buf *, const struct policy_action *, bool ours);
 
 /*
- * Parses the first line of an answer, with or without its LF: DEFER,
- * DEFER_IF_PERMIT and 4xx codes are POLICY_DEFER.  0, or -1: malformed.
+ * Parses an answer's line, with or without its LF: the first sets the whole
+ * action (DEFER, DEFER_IF_PERMIT and 4xx codes are POLICY_DEFER, REJECT and 5xx
+ * codes POLICY_REJECT), others add to it.  0, or -1: malformed.
  */
 int policy_answer_parse(const char *line, size_t len, struct policy_action *,
+    const char **why);
+int policy_answer_more(const char *line, size_t len, struct policy_action *,
     const char **why);
 
 #endif

@@ -17,10 +17,9 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "base/task.h"
-#include "policy/greylist.h"
 #include "policy/memo.h"
 #include "policy/policy.h"
-#include "policy/protocol.h"
+#include "policy/profile.h"
 #include "policy/report.h"
 
 #define REQUEST_MS	10000		/* from its first byte to its last */
@@ -35,6 +34,7 @@ struct client {
 	struct policy_server *server;
 	struct io *io;
 	struct task *task;
+	bool ours;			/* of our own processes */
 	bool idle;			/* between two requests */
 	struct client *previous, *next;	/* the longest idle is the first */
 };
@@ -48,7 +48,7 @@ struct listener {
 
 struct policy_server {
 	const struct policy_options *options;
-	struct greylist *greylist;
+	struct profiles *profiles;
 	struct memo *memo;
 	struct reports *reports;
 	struct listener *listeners;
@@ -59,7 +59,7 @@ struct policy_server {
 	int64_t silent_until[COMPLAINTS];	/* by a hash of the address */
 	struct task_cond gone;		/* a client is */
 	struct counter *clients, *refused, *malformed;
-	struct counter *answers[3];
+	struct counter *answers[POLICY_OTHER];	/* by verb */
 };
 
 static const struct counter_row counter_rows[] = {
@@ -97,44 +97,41 @@ append_client(struct policy_server *server, struct client *client)
 
 /* --- one request --- */
 
-/* Certificates need not be verified: who has the key is the same again. */
-static const char *
-identity(const struct policy_request *request)
+static enum policy_state
+state_of(const struct policy_request *request)
 {
-	const char *user = policy_known(request, POLICY_SASL_USERNAME);
-
-	return user != NULL ? user :
-	    policy_known(request, POLICY_CCERT_PUBKEY_FINGERPRINT);
-}
-
-static enum answer
-ask_greylist(struct policy_server *server,
-    const struct policy_request *request, int64_t *wait_ms, const char **why)
-{
-	const struct greylist_request question = {
-		.identity = identity(request),
-		.client_address = policy_known(request, POLICY_CLIENT_ADDRESS),
-		.client_name = policy_known(request, POLICY_CLIENT_NAME),
-		.sender = policy_value(request, POLICY_SENDER),
-		.recipient = policy_value(request, POLICY_RECIPIENT),
+	static const struct {
+		const char *name;
+		enum policy_state state;
+	} states[] = {
+		{ "RCPT", POLICY_AT_RCPT }, { "DATA", POLICY_AT_DATA },
+		{ "END-OF-MESSAGE", POLICY_AT_END }, { "MAIL", POLICY_AT_MAIL },
+		{ "CONNECT", POLICY_AT_CONNECT }, { "HELO", POLICY_AT_HELO },
+		{ "EHLO", POLICY_AT_HELO },
 	};
-	enum answer answer;
+	const char *name = policy_value(request, POLICY_PROTOCOL_STATE);
 
-	*why = "asked before";
-	if (memo_get(server->memo, request, task_now(), &answer, wait_ms))
-		return answer;
-	answer = greylist_check(server->greylist, &question, wait_ms, why);
-	memo_put(server->memo, request, task_now(), answer, *wait_ms);
-	return answer;
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		if (strcmp(states[i].name, name) == 0)
+			return states[i].state;
+	return 0;
 }
 
+/* One line for what a service had to say. */
 static void
-log_answer(const struct policy_request *request, enum answer answer,
-    const char *why)
+log_decision(const struct policy_request *request,
+    const struct policy_decision *decision)
 {
+	static const char *const actions[] = {
+		[POLICY_DUNNO] = "dunno", [POLICY_PASS] = "pass",
+		[POLICY_DEFER] = "defer", [POLICY_REJECT] = "reject",
+		[POLICY_HOLD] = "hold", [POLICY_OTHER] = "dunno",
+	};
 	const char *name = policy_known(request, POLICY_CLIENT_NAME);
 	char client[512];
 
+	if (decision->by[0] == '\0')
+		return;
 	snprintf(client, sizeof(client), "%.255s[%.64s]",
 	    name != NULL ? name : "unknown",
 	    policy_value(request, POLICY_CLIENT_ADDRESS));
@@ -142,34 +139,76 @@ log_answer(const struct policy_request *request, enum answer answer,
 	    LOG_STRING("client", client),
 	    LOG_ADDRESS("from", policy_value(request, POLICY_SENDER)),
 	    LOG_ADDRESS("to", policy_value(request, POLICY_RECIPIENT)),
-	    LOG_STRING("action", answer == ANSWER_NO ? "defer_if_permit" :
-		"dunno"),
-	    LOG_COMMENT("why", why), LOG_END });
+	    LOG_STRING("state", policy_value(request, POLICY_PROTOCOL_STATE)),
+	    LOG_STRING("action", actions[decision->verb]),
+	    LOG_STRING("by", decision->by),
+	    LOG_STRING("reason", decision->reason),
+	    LOG_COMMENT("why", decision->why[0] != '\0' ? decision->why :
+		decision->text), LOG_END });
 }
 
-/* Only a recipient is greylisted: other states have nothing to ask. */
 static void
-decide(struct policy_server *server, const struct policy_request *request,
+decide(struct policy_server *server, const struct policy_query *query,
     struct policy_action *action)
 {
-	enum answer answer;
-	const char *why;
-	int64_t wait_ms;
+	const struct policy_request *request = query->request;
+	struct policy_decision decision = { .verb = POLICY_DUNNO };
 
-	*action = (struct policy_action){ .verb = POLICY_DUNNO };
-	if (strcmp(policy_value(request, POLICY_PROTOCOL_STATE), "RCPT") != 0)
-		return;
-	answer = ask_greylist(server, request, &wait_ms, &why);
-	counter_add(server->answers[answer], 1);
-	log_answer(request, answer, why);
-	if (answer != ANSWER_NO)
-		return;
-	action->verb = POLICY_DEFER;
-	strcpy(action->enhanced, "4.7.1");
-	snprintf(action->text, sizeof(action->text),
-	    "%s, try again in %lld seconds",
-	    greylist_message(server->greylist),
-	    (long long)(wait_ms > 1000 ? (wait_ms + 999) / 1000 : 1));
+	if (query->state != 0) {
+		if (!memo_get(server->memo, request, task_now(), &decision)) {
+			profiles_decide(server->profiles, query, &decision);
+			memo_put(server->memo, request, task_now(), &decision);
+		} else {
+			strcpy(decision.why, "asked before");
+		}
+		counter_add(server->answers[decision.verb], 1);
+		log_decision(request, &decision);
+	}
+	*action = (struct policy_action){ .verb = decision.verb,
+	    .code = decision.code };
+	strcpy(action->enhanced, decision.enhanced);
+	strcpy(action->text, decision.text);
+	strcpy(action->score, decision.score);
+	if (decision.reason != NULL)
+		snprintf(action->reason, sizeof(action->reason), "%s",
+		    decision.reason);
+}
+
+/* --- what our own processes ask --- */
+
+static void
+take_outcome(struct policy_server *server,
+    const struct policy_request *request)
+{
+	const struct policy_outcome outcome = {
+		.id = policy_value(request, POLICY_EVENT),
+		.kind = policy_outcome_find(policy_value(request,
+		    POLICY_OUTCOME)),
+		.undo = policy_known(request, POLICY_UNDO) != NULL,
+		.request = request,
+	};
+
+	if ((int)outcome.kind >= 0 && *outcome.id != '\0')
+		profiles_outcome(server->profiles, &outcome);
+}
+
+/* The answer's first line is action=OK, action=ERROR WHY or action=USAGE WHY. */
+static void
+do_command(struct policy_server *server, const struct policy_request *request,
+    struct buf *answer)
+{
+	static const char *const words[] = { "OK", "ERROR", "USAGE" };
+	struct buf text = BUF_INIT;
+	const char *why = "";
+	int rc;
+
+	rc = profiles_command(server->profiles, policy_value(request,
+	    POLICY_COMMAND), &text, &why);
+	buf_printf(answer, "action=%s %s\n", words[-rc], rc != 0 ? why : "");
+	if (rc == 0 && text.len > 0)
+		buf_append(answer, text.data, text.len);
+	policy_end(answer);
+	buf_release(&text);
 }
 
 /* --- one connection --- */
@@ -228,8 +267,8 @@ read_request(struct client *client, struct policy_request *request,
 }
 
 /*
- * Reports are a matter of our own processes: their connections are the
- * master's, which is root, or all have the same user.
+ * Connections of our own processes are the master's, which is root, or all have
+ * the same user.
  */
 static bool
 is_ours(struct client *client)
@@ -246,20 +285,41 @@ is_ours(struct client *client)
 	    &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
 }
 
+/* True: the request was one that only our own processes make. */
+static bool
+answer_own(struct policy_server *server, const struct policy_request *request,
+    struct buf *answer)
+{
+	const char *kind = policy_value(request, POLICY_REQUEST);
+
+	if (strcmp(kind, POLICY_REQUEST_OUTCOME) == 0)
+		take_outcome(server, request);	/* nobody waits for an answer */
+	else if (strcmp(kind, POLICY_REQUEST_REPORT) == 0)
+		reports_serve(server->reports, request, answer);
+	else if (strcmp(kind, POLICY_REQUEST_COMMAND) == 0)
+		do_command(server, request, answer);
+	else
+		return false;
+	return true;
+}
+
 static int
 send_answer(struct client *client, const struct policy_request *request)
 {
+	struct policy_query query = {
+		.request = request, .state = state_of(request),
+		.ours = client->ours, .trusted = client->ours &&
+		    policy_known(request, POLICY_TRUSTED) != NULL,
+	};
 	struct policy_action action;
 	struct buf answer = BUF_INIT;
 
-	if (strcmp(policy_value(request, POLICY_REQUEST),
-	    POLICY_REQUEST_REPORT) == 0 && is_ours(client)) {
-		reports_serve(client->server->reports, request, &answer);
-	} else {
-		decide(client->server, request, &action);
-		policy_answer_put(&answer, &action);
+	if (!client->ours || !answer_own(client->server, request, &answer)) {
+		decide(client->server, &query, &action);
+		policy_answer_put(&answer, &action, client->ours);
 	}
-	io_put(client->io, answer.data, answer.len);
+	if (answer.len > 0)
+		io_put(client->io, answer.data, answer.len);
 	buf_release(&answer);
 	return io_flush(client->io, task_deadline(ANSWER_MS));
 }
@@ -301,6 +361,7 @@ converse(void *argument)
 	const char *why = NULL;
 
 	client->task = task_self();
+	client->ours = is_ours(client);
 	while (read_request(client, &request, &why) == 0) {
 		if (send_answer(client, &request) != 0)
 			break;
@@ -447,26 +508,32 @@ policy_server_drain(struct policy_server *server, int64_t deadline)
 }
 
 struct policy_server *
-policy_server_new(const struct conf *conf, struct store *store)
+policy_server_new(const struct conf *conf, struct store *store,
+    const char **why)
 {
-	static const char *const labels[] = {
-		[ANSWER_NO] = "answer=\"defer\"",
-		[ANSWER_YES] = "answer=\"pass\"",
-		[ANSWER_UNKNOWN] = "answer=\"unknown\"",
+	static const char *const labels[POLICY_OTHER] = {
+		[POLICY_DUNNO] = "answer=\"dunno\"",
+		[POLICY_PASS] = "answer=\"pass\"",
+		[POLICY_DEFER] = "answer=\"defer\"",
+		[POLICY_REJECT] = "answer=\"reject\"",
+		[POLICY_HOLD] = "answer=\"hold\"",
 	};
+	struct profiles *profiles = profiles_new(conf, store, why);
 	struct policy_server *server;
 
+	if (profiles == NULL)
+		return NULL;
 	if ((server = calloc(1, sizeof(*server))) == NULL)
 		fatal("out of memory (policy)");
 	server->options = conf_get(conf, "policy");
-	server->greylist = greylist_new(conf, store);
+	server->profiles = profiles;
 	server->memo = memo_new();
 	server->reports = reports_new(conf, store);
 	server->clients = counter_get("millgate_policy_clients", NULL);
 	server->refused = counter_get("millgate_policy_refused_total", NULL);
 	server->malformed = counter_get("millgate_policy_malformed_total",
 	    NULL);
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < POLICY_OTHER; i++)
 		server->answers[i] = counter_get(
 		    "millgate_policy_requests_total", labels[i]);
 	return server;
@@ -480,7 +547,7 @@ policy_server_free(struct policy_server **serverp)
 	*serverp = NULL;
 	if (server == NULL)
 		return;
-	greylist_free(&server->greylist);
+	profiles_free(&server->profiles);
 	memo_free(&server->memo);
 	reports_free(&server->reports);
 	free(server);

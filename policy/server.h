@@ -13,8 +13,9 @@ struct conf;
 struct policy_server;
 struct store;
 
-/* conf and store must live as long as it. */
-struct policy_server *policy_server_new(const struct conf *, struct store *);
+/* conf and store must live as long as it.  NULL: *why. */
+struct policy_server *policy_server_new(const struct conf *, struct store *,
+    const char **why);
 
 /* Drained before; in a task or when the loop has ended.  NULL is fine. */
 void policy_server_free(struct policy_server **);

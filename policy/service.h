@@ -43,10 +43,12 @@ struct policy_query {
  */
 struct policy_decision {
 	enum policy_verb verb;
-	int code;			/* 450; 0: the verb's usual one */
-	char enhanced[12];		/* "4.7.1"; "": the verb's usual one */
+	int code;			/* 450; 0: the MTA's own */
+	char enhanced[12];		/* "4.7.1", or "" */
 	char text[256];			/* what the client hears */
-	const char *reason;		/* reason code (reason.h), static */
+	const char *reason;		/* reason code, static */
+	int64_t wait_ms;		/* of a DEFER: how long at least; or 0 */
+	char score[24];			/* of reputation, "" if none */
 	char by[64];			/* the instance; the server sets it */
 	char why[256];			/* what only the log says, or "" */
 };
@@ -121,10 +123,13 @@ struct policy_service {
 	void (*check)(const struct conf *, struct buf *errors);
 };
 
-/* All of them, NULL-ended (service.c). */
+/* All of them, NULL-ended; the only place that knows them all (service.c). */
 extern const struct policy_service *const policy_services[];
 
-/* Refuses with a text made as by printf; for decide. */
+/* The service of a section's kind, or NULL. */
+const struct policy_service *policy_service_find(const struct section_kind *);
+
+/* Sets a decision, its text made as by printf. */
 void policy_decide(struct policy_decision *, enum policy_verb,
     const char *reason, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -62,7 +62,7 @@ subtest 'SQLite' => sub {
 	my $server = start_millgate(text => configuration());
 
 	comes_back($server, 'SQLite');
-	like $server->log, qr/policy: client=\S+\[127\.0\.0\.1\], from=<alice\@sender\.test>, to=<bob\@example\.test>, action=defer_if_permit/,
+	like $server->log, qr/policy: client=\S+\[127\.0\.0\.1\], from=<alice\@sender\.test>, to=<bob\@example\.test>, state=RCPT, action=defer/,
 	    'the policy process logs what it said';
 	ok -f "$server->{dir}/state/policy/store.db", 'the file is there';
 

@@ -177,7 +177,7 @@ subtest 'Postfix' => sub {
 	    'Postfix defers a stranger';
 	sleep 2.1;
 	like $try->(), qr/^250 /, 'and later takes its mail';
-	like $server->log, qr/policy: client=\S+\[127\.0\.0\.1\], from=<alice\@sender\.test>, to=<postfix\@example\.test>, action=defer_if_permit/,
+	like $server->log, qr/policy: client=\S+\[127\.0\.0\.1\], from=<alice\@sender\.test>, to=<postfix\@example\.test>, state=RCPT, action=defer/,
 	    'logged';
 	my $log = read_file($postfix->{log});
 	unlike $log, qr/policy.*(?:warning|problem|timeout)/i,

@@ -96,7 +96,7 @@ deliver(struct queue_entry *entry, void *argument)
 	if ((m = queue_get(queue, entry, arena, &why)) == NULL)
 		fail("get", why);
 	queue_record(queue, entry, m->envelope.recipients->address,
-	    OUTCOME_DELIVERED, 0);
+	    QUEUE_DELIVERED, 0);
 	queue_put(queue, &m);
 	arena_free(&arena);
 }

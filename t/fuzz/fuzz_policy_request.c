@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "policy/memo.h"
-#include "policy/protocol.h"
+#include "policy/service.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
 
@@ -13,8 +13,8 @@ static void
 look(const struct policy_request *request)
 {
 	static struct memo *memo;
-	enum answer answer;
-	int64_t wait_ms;
+	const struct policy_decision pass = { .verb = POLICY_PASS };
+	struct policy_decision decision;
 
 	if (memo == NULL)
 		memo = memo_new();
@@ -23,9 +23,10 @@ look(const struct policy_request *request)
 	for (int i = 0; i < POLICY_ATTRIBUTE_COUNT; i++)
 		assert(strchr(policy_value(request,
 		    (enum policy_attribute)i), '\n') == NULL);
-	memo_put(memo, request, 0, ANSWER_YES, 0);
+	memo_put(memo, request, 0, &pass);
 	if (*policy_value(request, POLICY_INSTANCE) != '\0')
-		assert(memo_get(memo, request, 0, &answer, &wait_ms));
+		assert(memo_get(memo, request, 0, &decision) &&
+		    decision.verb == POLICY_PASS);
 }
 
 int

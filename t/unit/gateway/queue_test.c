@@ -21,7 +21,7 @@
 
 static void
 record(struct fixture *x, const char *id, const char *recipient,
-    enum outcome outcome, int64_t next_try_ms)
+    enum queue_outcome outcome, int64_t next_try_ms)
 {
 	struct queue_entry *entry = queue_find(x->queue, id);
 
@@ -95,11 +95,11 @@ restarts(struct fixture *x)
 	fixture_commit(x, "part", 3, 100);
 	fixture_commit(x, "later", 100, 100);
 	queue_poll(x->queue);
-	record(x, "done", NULL, OUTCOME_DELIVERED, 0);
-	record(x, "part", "r1@example.org", OUTCOME_DELIVERED, 0);
-	record(x, "later", "r77@example.org", OUTCOME_BOUNCED, 0);
-	record(x, "later", NULL, OUTCOME_DEFERRED, 5000);
-	record(x, "later", NULL, OUTCOME_DEFERRED, 9000);
+	record(x, "done", NULL, QUEUE_DELIVERED, 0);
+	record(x, "part", "r1@example.org", QUEUE_DELIVERED, 0);
+	record(x, "later", "r77@example.org", QUEUE_BOUNCED, 0);
+	record(x, "later", NULL, QUEUE_DEFERRED, 5000);
+	record(x, "later", NULL, QUEUE_DEFERRED, 9000);
 	for (int i = 0; i < 2; i++) {
 		CU_ASSERT(queue_count(x->queue) == 2);
 		CU_ASSERT(queue_find(x->queue, "done") == NULL);
@@ -110,10 +110,10 @@ restarts(struct fixture *x)
 		CU_ASSERT(queue_find(x->queue, "later")->pending == 99);
 		restart(x);
 	}
-	record(x, "part", "r0@example.org", OUTCOME_DELIVERED, 0);
-	record(x, "part", "r1@example.org", OUTCOME_DELIVERED, 0);
+	record(x, "part", "r0@example.org", QUEUE_DELIVERED, 0);
+	record(x, "part", "r1@example.org", QUEUE_DELIVERED, 0);
 	CU_ASSERT(queue_find(x->queue, "part") != NULL);
-	record(x, "part", "r2@example.org", OUTCOME_DELIVERED, 0);
+	record(x, "part", "r2@example.org", QUEUE_DELIVERED, 0);
 	CU_ASSERT(queue_find(x->queue, "part") == NULL);
 }
 TEST(restarts)
@@ -127,10 +127,10 @@ holds(struct fixture *x)
 	fixture_commit(x, "b", 1, 100);
 	fixture_commit(x, "c", 1, 100);
 	queue_poll(x->queue);
-	record(x, "a", NULL, OUTCOME_HELD, 0);
-	record(x, "b", NULL, OUTCOME_HELD, 0);
-	record(x, "b", NULL, OUTCOME_RELEASED, 0);
-	record(x, "c", NULL, OUTCOME_DELETED, 0);
+	record(x, "a", NULL, QUEUE_HELD, 0);
+	record(x, "b", NULL, QUEUE_HELD, 0);
+	record(x, "b", NULL, QUEUE_RELEASED, 0);
+	record(x, "c", NULL, QUEUE_DELETED, 0);
 	restart(x);
 	CU_ASSERT(queue_find(x->queue, "a")->hold);
 	CU_ASSERT(!queue_find(x->queue, "b")->hold);
@@ -156,11 +156,11 @@ busy(struct fixture *x)
 	m = queue_get(x->queue, e, arena, &why);
 	CU_ASSERT_FATAL(m != NULL);
 	queue_record(x->queue, e, m->envelope.recipients->address,
-	    OUTCOME_DELIVERED, 0);
+	    QUEUE_DELIVERED, 0);
 	CU_ASSERT(e->pending == 1);
-	queue_record(x->queue, e, NULL, OUTCOME_DELETED, 0);
+	queue_record(x->queue, e, NULL, QUEUE_DELETED, 0);
 	CU_ASSERT(queue_count(x->queue) == 0);
-	queue_record(x->queue, e, NULL, OUTCOME_DELIVERED, 0);
+	queue_record(x->queue, e, NULL, QUEUE_DELIVERED, 0);
 	CU_ASSERT(queue_get(x->queue, e, arena, &why) == NULL);
 	queue_put(x->queue, &m);
 	CU_ASSERT(strcmp(e->id, "a") == 0);
@@ -182,13 +182,13 @@ unlinks(struct fixture *x)
 	CU_ASSERT(fixture_files(x, "segments") == 2);
 	maintain(x);
 	CU_ASSERT(fixture_files(x, "segments") == 2);
-	record(x, "a", NULL, OUTCOME_DELIVERED, 0);
-	record(x, "big", NULL, OUTCOME_DELIVERED, 0);
+	record(x, "a", NULL, QUEUE_DELIVERED, 0);
+	record(x, "big", NULL, QUEUE_DELIVERED, 0);
 	CU_ASSERT(fixture_files(x, "large") == 1);
 	maintain(x);
 	CU_ASSERT(fixture_files(x, "segments") == 1);
 	CU_ASSERT(fixture_files(x, "large") == 0);
-	record(x, "b", NULL, OUTCOME_DELIVERED, 0);
+	record(x, "b", NULL, QUEUE_DELIVERED, 0);
 	maintain(x);
 	/* A writer has it still. */
 	CU_ASSERT(fixture_files(x, "segments") == 1);
@@ -223,13 +223,13 @@ fill(struct fixture *x)
 	CU_ASSERT(x->found == 14);
 	for (int i = 2; i < 12; i++) {
 		snprintf(id, sizeof(id), "m%d", i);
-		record(x, id, NULL, OUTCOME_DELIVERED, 0);
+		record(x, id, NULL, QUEUE_DELIVERED, 0);
 	}
-	record(x, "m0", "r1@example.org", OUTCOME_DELIVERED, 0);
-	record(x, "m0", "r69@example.org", OUTCOME_DELIVERED, 0);
-	record(x, "m0", NULL, OUTCOME_DEFERRED, 7000);
-	record(x, "m1", NULL, OUTCOME_HELD, 0);
-	record(x, "big", "r0@example.org", OUTCOME_DELIVERED, 0);
+	record(x, "m0", "r1@example.org", QUEUE_DELIVERED, 0);
+	record(x, "m0", "r69@example.org", QUEUE_DELIVERED, 0);
+	record(x, "m0", NULL, QUEUE_DEFERRED, 7000);
+	record(x, "m1", NULL, QUEUE_HELD, 0);
+	record(x, "big", "r0@example.org", QUEUE_DELIVERED, 0);
 	x->queue->compact_age_ms = 0;
 }
 
@@ -265,7 +265,7 @@ compacts(struct fixture *x)
 	    "m0"))->generation == 1);
 	restart(x);
 	check_compacted(x);
-	record(x, "m0", "r0@example.org", OUTCOME_DELIVERED, 0);
+	record(x, "m0", "r0@example.org", QUEUE_DELIVERED, 0);
 	CU_ASSERT(queue_find(x->queue, "m0")->pending == 67);
 }
 TEST(compacts)
@@ -283,7 +283,7 @@ journals_end(struct fixture *x)
 	fixture_commit(x, "b", 1, 25000);
 	fixture_commit(x, "next", 1, 59000);	/* another segment */
 	queue_poll(x->queue);
-	record(x, "a", NULL, OUTCOME_DEFERRED, 7000);
+	record(x, "a", NULL, QUEUE_DEFERRED, 7000);
 	x->queue->compact_age_ms = 0;
 	maintain(x);
 	entry = (struct entry *)queue_find(x->queue, "a");
@@ -357,8 +357,8 @@ moves_under_way(struct fixture *x)
 	CU_ASSERT(x->queue->compacting != NULL);
 	task_sleep(5);
 	CU_ASSERT(((struct entry *)queue_find(x->queue, "m0"))->is_moving);
-	record(x, "m0", "r2@example.org", OUTCOME_DELIVERED, 0);
-	record(x, "m1", NULL, OUTCOME_DELETED, 0);
+	record(x, "m0", "r2@example.org", QUEUE_DELIVERED, 0);
+	record(x, "m1", NULL, QUEUE_DELETED, 0);
 	CU_ASSERT(queue_find(x->queue, "m1") == NULL);
 	while (x->queue->compacting != NULL)
 		task_sleep(5);

@@ -372,7 +372,7 @@ cut_is_lost(struct fixture *x)
 	CU_ASSERT(x->found == 3);
 	CU_ASSERT(fixture_files(x, "corrupt") == 0);
 	for (size_t i = 0; i < 3; i++)
-		queue_record(x->queue, x->entries[i], NULL, OUTCOME_DELIVERED,
+		queue_record(x->queue, x->entries[i], NULL, QUEUE_DELIVERED,
 		    0);
 	/* The one that says so goes after the one that it speaks of. */
 	queue_maintain(x->queue);

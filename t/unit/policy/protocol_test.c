@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "policy/memo.h"
+#include "policy/service.h"
 #include "t/unit/unit.h"
 
 #define TYPE "request=smtpd_access_policy\n"
@@ -178,7 +179,12 @@ answers(void)
 		    "4.7.1", "a?b" },
 		{ "no code at all", "action=DEFER 4.7 x\n", 0, POLICY_DEFER,
 		    "", "4.7 x" },
-		{ "other", "action=REJECT no\n", 0, POLICY_OTHER, "", "no" },
+		{ "refusal", "action=REJECT 5.7.1 no\n", 0, POLICY_REJECT,
+		    "5.7.1", "no" },
+		{ "a code for good", "action=554 no\n", 0, POLICY_REJECT, "",
+		    "no" },
+		{ "hold", "action=HOLD me\n", 0, POLICY_HOLD, "", "me" },
+		{ "other", "action=PREPEND X: y\n", 0, POLICY_OTHER, "", "" },
 		{ "nothing", "action=\n", -1, POLICY_DUNNO, "", "" },
 		{ "empty", "\n", -1, POLICY_DUNNO, "", "" },
 		{ "garbage", "450 no\n", -1, POLICY_DUNNO, "", "" },
@@ -204,13 +210,20 @@ answers_written(void)
 	struct buf out = BUF_INIT;
 
 	policy_answer_put(&out, &(struct policy_action){ .verb =
-	    POLICY_DEFER, .enhanced = "4.7.1", .text = "a\nb" });
+	    POLICY_DEFER, .enhanced = "4.7.1", .text = "a\nb",
+	    .reason = "greylist" }, false);
 	CU_ASSERT_STRING_EQUAL(out.data,
 	    "action=DEFER_IF_PERMIT 4.7.1 a b\n\n");
 	buf_reset(&out);
 	policy_answer_put(&out, &(struct policy_action){ .verb =
-	    POLICY_DUNNO });
+	    POLICY_PASS }, false);
 	CU_ASSERT_STRING_EQUAL(out.data, "action=DUNNO\n\n");
+	buf_reset(&out);
+	policy_answer_put(&out, &(struct policy_action){ .verb =
+	    POLICY_REJECT, .code = 554, .enhanced = "5.7.1", .text = "no",
+	    .reason = "dnsbl", .score = "1.5" }, true);
+	CU_ASSERT_STRING_EQUAL(out.data,
+	    "action=554 5.7.1 no\nreason=dnsbl\nscore=1.5\n\n");
 	buf_release(&out);
 }
 
@@ -228,29 +241,31 @@ keep(struct policy_request *request, const char *text)
 static void
 kept(void)
 {
+	struct policy_decision later = { .verb = POLICY_DEFER,
+		.text = "later", .wait_ms = 5000 };
+	struct policy_decision nothing = { .verb = POLICY_DUNNO }, d;
 	struct policy_request request = POLICY_REQUEST_INIT;
 	struct memo *memo = memo_new();
-	enum answer answer;
-	int64_t wait;
 
 	keep(&request, TYPE "instance=1.2\nrecipient=a\n\n");
-	CU_ASSERT(!memo_get(memo, &request, 1000, &answer, &wait));
-	memo_put(memo, &request, 1000, ANSWER_UNKNOWN, 0);
-	CU_ASSERT(!memo_get(memo, &request, 1000, &answer, &wait));
-	memo_put(memo, &request, 1000, ANSWER_NO, 5000);
-	CU_ASSERT(memo_get(memo, &request, 2000, &answer, &wait));
-	CU_ASSERT(answer == ANSWER_NO && wait == 4000);
-	CU_ASSERT(!memo_get(memo, &request, 6000, &answer, &wait));
-	memo_put(memo, &request, 6000, ANSWER_YES, 0);
-	CU_ASSERT(memo_get(memo, &request, 65999, &answer, &wait));
-	CU_ASSERT(answer == ANSWER_YES && wait == 0);
-	CU_ASSERT(!memo_get(memo, &request, 66000, &answer, &wait));
+	CU_ASSERT(!memo_get(memo, &request, 1000, &d));
+	memo_put(memo, &request, 1000, &later);
+	CU_ASSERT(memo_get(memo, &request, 5999, &d));
+	CU_ASSERT(d.verb == POLICY_DEFER && strcmp(d.text, "later") == 0);
+	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
+	memo_put(memo, &request, 6000, &nothing);
+	CU_ASSERT(memo_get(memo, &request, 65999, &d));
+	CU_ASSERT(d.verb == POLICY_DUNNO && *d.text == '\0');
+	CU_ASSERT(!memo_get(memo, &request, 66000, &d));
 
 	keep(&request, TYPE "instance=1.2\nrecipient=b\n\n");
-	CU_ASSERT(!memo_get(memo, &request, 6000, &answer, &wait));
+	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
+	keep(&request, TYPE "instance=1.2\nrecipient=a\n"
+	    "policy_context=x\n\n");
+	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
 	keep(&request, TYPE "recipient=a\n\n");
-	memo_put(memo, &request, 6000, ANSWER_YES, 0);
-	CU_ASSERT(!memo_get(memo, &request, 6000, &answer, &wait));
+	memo_put(memo, &request, 6000, &nothing);
+	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
 	policy_request_release(&request);
 	memo_free(&memo);
 }

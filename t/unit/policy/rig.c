@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "policy/policy.h"
+#include "policy/service.h"
 #include "policy/store.h"
 #include "t/unit/unit.h"
 
@@ -45,6 +46,8 @@ rig_conf(const char *text)
 
 	for (size_t i = 0; policy_kinds[i] != NULL; i++)
 		kinds[count++] = policy_kinds[i];
+	for (size_t i = 0; policy_services[i] != NULL; i++)
+		kinds[count++] = policy_services[i]->options;
 	conf = conf_load(NULL, text, kinds, count, &errors);
 
 	if (conf == NULL)

@@ -1,7 +1,6 @@
 /* The policy server over socket pairs: what its clients hear. */
 #include "policy/server.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -15,8 +14,19 @@
 #define TYPE "request=smtpd_access_policy\n"
 #define RCPT TYPE "protocol_state=RCPT\nclient_address=192.0.2.1\n"
 #define DEFER "action=DEFER_IF_PERMIT 4.7.1 Greylisted, try again in 300 " \
-	"seconds\n\n"
+	"seconds\nreason=greylist\n\n"
 #define DUNNO "action=DUNNO\n\n"
+
+static struct policy_server *
+begin(struct rig *rig)
+{
+	const char *why = "";
+	struct policy_server *server = policy_server_new(rig->conf,
+	    rig->store, &why);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(server);
+	return server;
+}
 
 static struct io *
 connect_to(struct policy_server *server)
@@ -78,8 +88,19 @@ static const struct exchange {
 	    DUNNO, 0 },
 	{ "who comes back passes", RCPT "sender=a@x\nrecipient=b@y\n\n",
 	    DUNNO, 0 },
-	{ "a user", RCPT "sasl_username=u\nrecipient=b@y\nsender=a@x\n\n",
+	{ "a user of ours", RCPT
+	    "sasl_username=u\nrecipient=d@y\nsender=a@x\n\n", DUNNO, 0 },
+	{ "who is trusted", RCPT "trusted=yes\nrecipient=d@y\n\n", DUNNO, 0 },
+	{ "one service", RCPT "service=greylist\nrecipient=d@y\n\n", DEFER,
+	    0 },
+	{ "no such service", RCPT "service=other\nrecipient=e@y\n\n", DUNNO,
+	    0 },
+	{ "a profile", RCPT "policy_context=lax\nrecipient=e@y\n\n", DUNNO,
+	    0 },
+	{ "no such profile", RCPT "policy_context=odd\nrecipient=e@y\n\n",
 	    DEFER, 0 },
+	{ "no such command", "request=millgate_command\ncommand=what now\n\n",
+	    "action=USAGE there is no such command\n\n", 0 },
 	{ "garbage", "HELO x\r\n", "(closed)", 0 },
 	{ "no request", "\n", "(closed)", 0 },
 	{ "twice the same", RCPT "sender=\nsender=\n\n", "(closed)", 0 },
@@ -89,8 +110,7 @@ static const struct exchange {
 static void
 converse(struct rig *rig)
 {
-	struct policy_server *server = policy_server_new(rig->conf,
-	    rig->store);
+	struct policy_server *server = begin(rig);
 	struct io *io = connect_to(server);
 	char text[1024];
 
@@ -106,7 +126,8 @@ converse(struct rig *rig)
 	}
 	CU_ASSERT_EQUAL(policy_server_clients(server), 1);
 	CU_ASSERT(rig_log_count(rig, "policy: client=unknown[192.0.2.1], "
-	    "from=<a@x>, to=<b@y>, action=defer_if_permit") > 0);
+	    "from=<a@x>, to=<b@y>, state=RCPT, action=defer, by=greylist, reason=greylist") > 0);
+	CU_ASSERT_EQUAL(rig_log_count(rig, "policy_context=odd is no"), 1);
 	/* The garbage above all came from one client. */
 	CU_ASSERT_EQUAL(rig_log_count(rig,
 	    "policy: client=local: closed without an answer"), 1);
@@ -119,7 +140,7 @@ converse(struct rig *rig)
 static void
 conversations(void)
 {
-	rig_each("", converse);
+	rig_each("policy_profile lax { }", converse);
 }
 
 #define MANY 50
@@ -128,8 +149,7 @@ conversations(void)
 static void
 halves(struct rig *rig)
 {
-	struct policy_server *server = policy_server_new(rig->conf,
-	    rig->store);
+	struct policy_server *server = begin(rig);
 	struct io *half[MANY], *io;
 	char text[1024];
 	int64_t begin;
@@ -170,8 +190,7 @@ half_requests(void)
 static void
 crowd(struct rig *rig)
 {
-	struct policy_server *server = policy_server_new(rig->conf,
-	    rig->store);
+	struct policy_server *server = begin(rig);
 	struct io *io[5];
 	char text[1024];
 

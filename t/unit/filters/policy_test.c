@@ -1,5 +1,5 @@
 /* The filter "greylist" against a policy service that does as it is told. */
-#include "filters/greylist.h"
+#include "filters/policy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "base/task.h"
 #include "filters/trace.h"
 #include "policy/greylist.h"
+#include "policy/protocol.h"
 #include "t/unit/unit.h"
 
 #define DEFER "action=DEFER_IF_PERMIT 4.7.1 Greylisted, try again in 9 s\n\n"
@@ -196,7 +197,9 @@ static void
 ask_and_hear(struct world *w)
 {
 	static const char *const answers[] = { DEFER, "action=DUNNO\n\n",
-		"action=REJECT no\n\n", "action=450 wait\n\n", NULL };
+		"action=554 5.7.9 no\nreason=list-denied\n\n",
+		"action=450 wait\n\n", "action=HOLD see\nscore=2\n\n",
+		"action=PASS\n\n", NULL };
 	struct verdict verdict;
 
 	w->answers = answers;
@@ -222,11 +225,23 @@ ask_and_hear(struct world *w)
 
 	CU_ASSERT(rcpt(w, "b@example.net").action == ACTION_CONTINUE);
 	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "pass");
-	CU_ASSERT(rcpt(w, "b@example.net").action == ACTION_CONTINUE);
+	verdict = rcpt(w, "b@example.net");
+	CU_ASSERT(verdict.action == ACTION_REJECT);
+	CU_ASSERT_EQUAL(verdict.code, 554);
+	CU_ASSERT_STRING_EQUAL(verdict.enhanced, "5.7.9");
+	CU_ASSERT_STRING_EQUAL(verdict.reason, "list-denied");
 	verdict = rcpt(w, "b@example.net");
 	CU_ASSERT(verdict.action == ACTION_TEMPFAIL);
+	CU_ASSERT_EQUAL(verdict.code, 450);
 	CU_ASSERT_STRING_EQUAL(verdict.enhanced, "4.7.1");
 	CU_ASSERT_STRING_EQUAL(verdict.text, "wait");
+	verdict = rcpt(w, "b@example.net");
+	CU_ASSERT(verdict.action == ACTION_CONTINUE);
+	CU_ASSERT_STRING_EQUAL(verdict.hold, "see");
+	CU_ASSERT_STRING_EQUAL(finding_value(w->run.findings, "policy",
+	    "score"), "2");
+	CU_ASSERT(rcpt(w, "b@example.net").action == ACTION_CONTINUE);
+	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "allow");
 	CU_ASSERT_EQUAL(w->connections, 1);
 }
 
@@ -316,7 +331,7 @@ trouble(void)
 	}
 }
 
-SUITE(greylist_filter,
+SUITE(policy_filter,
     { "asks and hears", asks },
     { "friends", friends },
     { "a connection that was closed", again },

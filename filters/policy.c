@@ -1,0 +1,330 @@
+/* The services of the policy process as filters. */
+#include "filters/policy.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "filters/policy_link.h"
+#include "filters/policy_request.h"
+#include "filters/trace.h"
+#include "policy/greylist.h"
+#include "policy/policy.h"
+#include "policy/profile.h"
+#include "policy/protocol.h"
+
+struct instance {
+	struct policy_link *link;
+	const char *name;		/* of the service; NULL: a profile's */
+	const char *profile;		/* or NULL: the default */
+	char method[40];		/* "x-greylist" */
+	unsigned states;
+	bool strangers_only, learns;
+};
+
+/* What the service knows of the message that is under way. */
+struct asked {
+	bool any;
+};
+
+static void
+add_service(struct instance *instance, const struct policy_service *service)
+{
+	instance->states |= service->states;
+	instance->learns |= service->outcome != NULL;
+	instance->strangers_only &= service->strangers_only;
+}
+
+static void
+add_services(struct instance *instance, const struct conf *conf,
+    const char *const *names)
+{
+	const struct conf_section *section;
+	const struct policy_service *service;
+	const char *why;
+
+	for (; *names != NULL; names++)
+		if ((service = profile_service(conf, *names, &section,
+		    &why)) != NULL)
+			add_service(instance, service);
+}
+
+static void
+set_method(struct instance *instance, const char *kind)
+{
+	snprintf(instance->method, sizeof(instance->method), "x-%s", kind);
+	for (char *c = instance->method; *c != '\0'; c++)
+		if (*c == '_')
+			*c = '-';
+}
+
+static void *
+setup(const struct conf *conf, const struct conf_section *section,
+    const char **why)
+{
+	const char *kind = section->kind->name;
+	const struct policy_service *service =
+	    policy_service_find(section->kind);
+	struct instance *instance = calloc(1, sizeof(*instance));
+
+	if (instance == NULL)
+		fatal("out of memory (policy filter)");
+	instance->strangers_only = true;
+	set_method(instance, kind);
+	if (service != NULL) {
+		instance->name = section->title != NULL ? section->title :
+		    kind;
+		add_service(instance, service);
+	} else if (section->title != NULL) {
+		instance->profile = section->title;
+		add_services(instance, conf, ((const struct profile_options *)
+		    section->values)->services);
+	} else {
+		add_services(instance, conf, ((const struct policy_options *)
+		    section->values)->services);
+	}
+	instance->link = policy_link_new(conf, section->title != NULL ?
+	    section->title : kind, why);
+	if (instance->link != NULL)
+		return instance;
+	free(instance);
+	return NULL;
+}
+
+static void
+release(void *argument)
+{
+	struct instance *instance = argument;
+
+	policy_link_free(&instance->link);
+	free(instance);
+}
+
+static void
+put_addressee(struct buf *out, const struct instance *instance)
+{
+	if (instance->name != NULL)
+		policy_put(out, POLICY_SERVICE, instance->name);
+	if (instance->profile != NULL)
+		policy_put(out, POLICY_POLICY_CONTEXT, instance->profile);
+}
+
+/* --- what it wants --- */
+
+static const char *
+word(enum policy_verb verb)
+{
+	static const char *const words[] = {
+		[POLICY_DUNNO] = "pass", [POLICY_PASS] = "allow",
+		[POLICY_DEFER] = "defer", [POLICY_REJECT] = "reject",
+		[POLICY_HOLD] = "hold", [POLICY_OTHER] = "pass",
+	};
+
+	return words[verb];
+}
+
+static struct verdict
+verdict_of(struct arena *arena, const struct instance *instance,
+    const struct policy_action *action)
+{
+	bool defer = action->verb == POLICY_DEFER;
+	struct verdict verdict = VERDICT_CONTINUE;
+
+	verdict.reason = arena_strdup(arena, action->reason[0] != '\0' ?
+	    action->reason : instance->method + 2);
+	if (action->verb == POLICY_HOLD) {
+		verdict.hold = arena_strdup(arena, action->text[0] != '\0' ?
+		    action->text : verdict.reason);
+		return verdict;
+	}
+	if (!defer && action->verb != POLICY_REJECT)
+		return VERDICT_CONTINUE;
+	verdict.action = defer ? ACTION_TEMPFAIL : ACTION_REJECT;
+	verdict.code = action->code != 0 ? action->code : defer ? 451 : 550;
+	verdict.enhanced = action->enhanced[0] != '\0' ?
+	    arena_strdup(arena, action->enhanced) : defer ? "4.7.1" : "5.7.1";
+	verdict.text = arena_strdup(arena, action->text);
+	return verdict;
+}
+
+static void
+add_finding(struct filter_run *run, const struct recipient *recipient,
+    const struct policy_action *action)
+{
+	const struct instance *instance = run->instance;
+	struct finding *finding;
+
+	finding = finding_add(run, instance->method, word(action->verb),
+	    action->text[0] != '\0' ? action->text : NULL);
+	finding->report = false;
+	if (recipient != NULL)
+		finding_property(run, finding, "smtp", "rcptto",
+		    recipient->address);
+	if (action->score[0] != '\0')
+		finding_property(run, finding, "policy", "score",
+		    action->score);
+	trace_add(run->mail->trace, run->name, "%s%s%s%s %s",
+	    recipient != NULL ? "<" : "", recipient != NULL ?
+	    recipient->address : "", recipient != NULL ? ">: " : "",
+	    word(action->verb), action->text);
+}
+
+static struct verdict
+act(struct filter_run *run, struct recipient *recipient,
+    const struct policy_action *action)
+{
+	if (run->mail != NULL)
+		add_finding(run, recipient, action);
+	if (action->verb != POLICY_PASS)
+		return verdict_of(run->mail != NULL ? run->mail->arena :
+		    run->session->arena, run->instance, action);
+	if (recipient != NULL)
+		recipient->welcome = true;
+	else if (run->mail == NULL)
+		run->session->welcome = true;
+	return VERDICT_CONTINUE;
+}
+
+/* --- events --- */
+
+static bool
+is_wanted(const struct filter_run *run, const struct recipient *recipient,
+    enum policy_state state)
+{
+	const struct instance *instance = run->instance;
+	const struct session *session = run->session;
+
+	if ((instance->states & state) == 0 || session->welcome ||
+	    (recipient != NULL && recipient->welcome))
+		return false;
+	return !instance->strangers_only ||
+	    (!session->trusted && session->user == NULL);
+}
+
+static struct verdict
+ask(struct filter_run *run, struct recipient *recipient,
+    enum policy_state state)
+{
+	struct instance *instance = run->instance;
+	struct policy_action action;
+	struct buf request = BUF_INIT;
+	const char *why;
+	int rc;
+
+	if (!is_wanted(run, recipient, state))
+		return VERDICT_CONTINUE;
+	policy_put(&request, POLICY_REQUEST, "smtpd_access_policy");
+	put_addressee(&request, instance);
+	policy_request_of(&request, run, recipient, state);
+	rc = policy_link_ask(instance->link, &request, run->mail != NULL ?
+	    run->mail->deadline : DEADLINE_NEVER, &action, &why);
+	buf_release(&request);
+	if (rc == 0)
+		return act(run, recipient, &action);
+	if (run->mail != NULL)
+		trace_add(run->mail->trace, run->name, "%s%s%sno answer: %s",
+		    recipient != NULL ? "<" : "", recipient != NULL ?
+		    recipient->address : "", recipient != NULL ? ">: " : "",
+		    why);
+	return VERDICT_CONTINUE;
+}
+
+static struct verdict
+on_connect(struct filter_run *run)
+{
+	return ask(run, NULL, POLICY_AT_CONNECT);
+}
+
+static struct verdict
+on_helo(struct filter_run *run)
+{
+	return ask(run, NULL, POLICY_AT_HELO);
+}
+
+static struct verdict
+on_mail(struct filter_run *run)
+{
+	struct asked *asked = arena_alloc(run->mail->arena, sizeof(*asked));
+
+	asked->any = false;
+	run->mail_state = asked;
+	return ask(run, NULL, POLICY_AT_MAIL);
+}
+
+static struct verdict
+on_rcpt(struct filter_run *run, struct recipient *recipient)
+{
+	struct asked *asked = run->mail_state;
+
+	if (asked != NULL)
+		asked->any = true;
+	return ask(run, recipient, POLICY_AT_RCPT);
+}
+
+static struct verdict
+on_data(struct filter_run *run)
+{
+	return ask(run, NULL, POLICY_AT_DATA);
+}
+
+static struct verdict
+on_eom(struct filter_run *run)
+{
+	return ask(run, NULL, POLICY_AT_END);
+}
+
+/* --- what became of it --- */
+
+static void
+tell(struct filter_run *run, enum policy_outcome_kind kind)
+{
+	struct instance *instance = run->instance;
+	struct asked *asked = run->mail_state;
+	struct buf request = BUF_INIT;
+
+	if (!instance->learns || asked == NULL || !asked->any)
+		return;
+	asked->any = false;
+	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_OUTCOME);
+	put_addressee(&request, instance);
+	policy_put(&request, POLICY_OUTCOME, policy_outcome_name(kind));
+	policy_put(&request, POLICY_EVENT, run->mail->envelope.id);
+	policy_request_of(&request, run, NULL, POLICY_AT_END);
+	policy_link_tell(instance->link, &request);
+	buf_release(&request);
+}
+
+/* RSET, a lost client, or refused by this filter or another. */
+static void
+on_abort(struct filter_run *run)
+{
+	if (run->mail != NULL)
+		tell(run, OUTCOME_REFUSED);
+}
+
+static void
+on_ended(struct filter_run *run, const struct verdict *verdict)
+{
+	tell(run, verdict->action == ACTION_CONTINUE ||
+	    verdict->action == ACTION_ACCEPT ? OUTCOME_ACCEPTED :
+	    OUTCOME_REFUSED);
+}
+
+#define POLICY_FILTER(kind, section) {					\
+	.name = kind, .options = section, .traits = FILTER_KEEPS,	\
+	.setup = setup, .release = release,				\
+	.connect = on_connect, .helo = on_helo, .mail = on_mail,	\
+	.rcpt = on_rcpt, .data = on_data, .eom = on_eom,		\
+	.abort = on_abort, .ended = on_ended,				\
+}
+
+const struct filter filter_policy = POLICY_FILTER("policy", &policy_section);
+const struct filter filter_policy_profile = POLICY_FILTER("policy_profile",
+    &profile_section);
+const struct filter filter_greylist = POLICY_FILTER("greylist",
+    &greylist_section);

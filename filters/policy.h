@@ -1,0 +1,16 @@
+/*
+ * The services of the policy process as filters: each is asked at those events
+ * that it knows something about, and what it wants done is done.  Without an
+ * answer mail passes.
+ */
+#ifndef FILTERS_POLICY_H
+#define FILTERS_POLICY_H
+
+#include "filters/filter.h"
+
+/* "policy": the default profile; a title of policy_profile: that one. */
+extern const struct filter filter_policy, filter_policy_profile;
+
+extern const struct filter filter_greylist;
+
+#endif

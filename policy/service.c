@@ -1,0 +1,59 @@
+/* The services, and what all of them use. */
+#include "policy/service.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "policy/greylist.h"
+
+const struct policy_service *const policy_services[] = {
+	&greylist_service,
+	NULL
+};
+
+const struct policy_service *
+policy_service_find(const struct section_kind *kind)
+{
+	for (size_t i = 0; policy_services[i] != NULL; i++)
+		if (policy_services[i]->options == kind)
+			return policy_services[i];
+	return NULL;
+}
+
+static const char *const outcome_names[OUTCOME_KINDS] = {
+	[OUTCOME_ACCEPTED] = "accepted", [OUTCOME_REFUSED] = "refused",
+	[OUTCOME_SPAM] = "spam", [OUTCOME_HAM] = "ham",
+	[OUTCOME_MALWARE] = "malware", [OUTCOME_TRAP] = "trap",
+	[OUTCOME_BOUNCED] = "bounced",
+	[OUTCOME_REPORTED_SPAM] = "reported-spam",
+	[OUTCOME_RELEASED] = "released",
+};
+
+const char *
+policy_outcome_name(enum policy_outcome_kind kind)
+{
+	return outcome_names[kind];
+}
+
+int
+policy_outcome_find(const char *name)
+{
+	for (int i = 0; i < OUTCOME_KINDS; i++)
+		if (strcmp(outcome_names[i], name) == 0)
+			return i;
+	return -1;
+}
+
+void
+policy_decide(struct policy_decision *decision, enum policy_verb verb,
+    const char *reason, const char *format, ...)
+{
+	va_list arguments;
+
+	decision->verb = verb;
+	decision->reason = reason;
+	va_start(arguments, format);
+	vsnprintf(decision->text, sizeof(decision->text), format, arguments);
+	va_end(arguments);
+}
