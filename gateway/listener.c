@@ -2,6 +2,7 @@
  * The listeners of a gateway process: options, set-up, accepting, limits.
  */
 #define _GNU_SOURCE		/* accept4 */
+#include "gateway/auth_limit.h"
 #include "gateway/listener.h"
 
 #include <errno.h>
@@ -196,6 +197,7 @@ smtp_server_new(const struct conf *conf, const char *host_directory,
 	server->temporary = server->top->spool_directory;
 	server->spool = spool;
 	server->max_sessions = descriptors_for_sessions();
+	server->auth_limit = auth_limit_new();
 	setup_counters(server);
 	sections = conf_sections(conf, "listener", &server->listener_count);
 	server->listeners = calloc(server->listener_count + 1,
@@ -231,6 +233,7 @@ smtp_server_free(struct smtp_server **serverp)
 		smtp_auth_release(&server->listeners[i]);
 	}
 	free(server->listeners);
+	auth_limit_free(&server->auth_limit);
 	buf_release(&server->scratch);
 	free(server);
 }

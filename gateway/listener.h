@@ -49,6 +49,12 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	ROW(o, max_auth_failures, number, "3", "1", "100",		\
 	    "Failed authentications, which are answered late; then the "	\
 	    "session ends.")						\
+	ROW(o, max_auth_failures_per_client, number, "20", "0", "1000000",		\
+	    "Failed authentications of a client address, over its "	\
+	    "sessions and in each gateway process, after which it gets a "	\
+	    "421 to AUTH until it has been quiet for an hour; one that "	\
+	    "passes is forgiven, trusted_networks are not counted.  0: no "	\
+	    "limit.")							\
 	ROW(o, bare_newline, choice, "reject", "reject|normalize", NULL, \
 	    "A message with CR or LF outside CRLF, or NUL: refuse it, or "	\
 	    "make CRLF and spaces of them.")				\

@@ -23,7 +23,7 @@
 #include "gateway/sasl_line.h"
 
 #define HANDSHAKE_MS	5000
-#define ANSWER_MS	60000		/* Dovecot delays whom it mistrusts */
+#define LOOK_MS		500		/* whether the client is still there */
 #define GREETING_MS	1000		/* EHLO waits so long */
 #define PAUSE_MS	1000		/* after trouble, before the next try */
 #define LINE_MAX_SIZE	16384
@@ -47,6 +47,8 @@ struct sasl {
 
 struct sasl_request {
 	struct sasl *sasl;
+	struct io *client;
+	int64_t timeout_ms;
 	struct sasl_request *next;	/* in its bucket */
 	uint32_t id;
 	bool pending;			/* Dovecot knows it */
@@ -365,20 +367,51 @@ put_side(struct buf *line, const char *side, const struct sockaddr *address)
 	    net_address_print(address, text), side, port);
 }
 
+/* Dovecot need not go on with it. */
+static void
+cancel(struct sasl_request *request)
+{
+	struct buf line = BUF_INIT;
+
+	if (!request->pending)
+		return;
+	buf_printf(&line, "CANCEL\t%u\n", request->id);
+	(void)send_line(request->sasl, line.data, line.len);
+	buf_release(&line);
+	request_unlink(request);
+}
+
+/* Why not to wait for the answer any more; NULL: go on. */
+static const char *
+hopeless(const struct sasl_request *request, int64_t deadline)
+{
+	if (errno == ECANCELED)
+		return "the gateway stops";
+	if (io_peer_gone(request->client))
+		return "the client has left";
+	return task_now() >= deadline ? "no answer in time" : NULL;
+}
+
 /* Sends the line, which holds a password: so it is wiped. */
 static void
 ask(struct sasl_request *request, struct buf *line)
 {
-	int64_t deadline = task_deadline(ANSWER_MS);
+	int64_t deadline = task_deadline(request->timeout_ms);
+	const char *why;
 
 	request->answered = false;
 	if (send_line(request->sasl, line->data, line->len) != 0)
 		answer(request, SASL_UNAVAILABLE, "it takes nothing");
 	explicit_bzero(line->data, line->len);
 	buf_release(line);
-	while (!request->answered)
-		if (task_cond_wait(&request->changed, deadline) != 0)
-			answer(request, SASL_UNAVAILABLE, "no answer in time");
+	while (!request->answered) {
+		if (task_cond_wait(&request->changed,
+		    task_deadline(LOOK_MS)) == 0 ||
+		    (why = hopeless(request, deadline)) == NULL)
+			continue;
+		cancel(request);
+		answer(request, SASL_UNAVAILABLE, why);
+	}
 }
 
 struct sasl_request *
@@ -391,6 +424,8 @@ sasl_begin(struct sasl *sasl, const struct sasl_peer *peer,
 	if (request == NULL)
 		fatal("out of memory");
 	request->sasl = sasl;
+	request->client = peer->io;
+	request->timeout_ms = peer->timeout_ms;
 	request->arena = arena_new(0);
 	if (!connected(sasl, task_deadline(HANDSHAKE_MS))) {
 		answer(request, SASL_UNAVAILABLE, "it does not answer");
@@ -432,17 +467,11 @@ void
 sasl_end(struct sasl_request **requestp)
 {
 	struct sasl_request *request = *requestp;
-	struct buf line = BUF_INIT;
 
 	*requestp = NULL;
 	if (request == NULL)
 		return;
-	if (request->pending) {
-		buf_printf(&line, "CANCEL\t%u\n", request->id);
-		(void)send_line(request->sasl, line.data, line.len);
-		buf_release(&line);
-		request_unlink(request);
-	}
+	cancel(request);
 	arena_free(&request->arena);
 	free(request);
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+struct io;
 struct sasl;
 struct sasl_request;
 
@@ -27,10 +28,12 @@ struct sasl_answer {
 	const char *reason;		/* FAILED, UNAVAILABLE: or NULL */
 };
 
-/* What Dovecot is told of the session. */
+/* The client, and what Dovecot is told of its session. */
 struct sasl_peer {
+	struct io *io;			/* if it hangs up, nothing is waited for */
 	const struct sockaddr *client, *local;
 	bool tls;
+	int64_t timeout_ms;		/* for each answer */
 };
 
 /*

@@ -9,12 +9,16 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/table.h"
+#include "gateway/auth_limit.h"
 #include "gateway/sasl.h"
 #include "gateway/smtp_session.h"
 
 /* A guesser waits longer each time; Dovecot adds its own delay. */
 #define DELAY_MS 1000
 #define DELAY_MAX_MS 5000
+
+/* Dovecot delays whom it mistrusts. */
+#define ANSWER_MS 60000
 
 /* What to offer while the service has never answered; AUTH then gets a 454. */
 #define LIKELY_MECHANISMS "PLAIN LOGIN"
@@ -28,6 +32,9 @@ static const struct smtp_refusal
     failed = { 535, "5.7.8", "Authentication credentials invalid",
 	"auth-failed" },
     too_many_failures = { 421, "4.7.0", "Too many authentication failures",
+	"auth-failed" },
+    guesser = { 421, "4.7.0",
+	"Too many authentication failures from your address",
 	"auth-failed" };
 
 int
@@ -94,6 +101,16 @@ listener_check_auth(const struct conf *conf, const struct conf_section *section,
 		    "auth_without_tls = yes");
 }
 
+/* Passwords are not guessed session by session either. */
+static bool
+is_guesser(const struct smtp_session *s)
+{
+	uint32_t limit = s->listener->options->max_auth_failures_per_client;
+
+	return limit > 0 && s->trusted != ANSWER_YES && auth_limit_failures(
+	    s->server->auth_limit, &s->peer.client, task_now()) >= limit;
+}
+
 static bool
 is_private(const struct smtp_session *s)
 {
@@ -137,6 +154,7 @@ refuse_failed(struct smtp_session *s, const char *mechanism,
 	    ", sasl_username=" : "", answer->user != NULL ? answer->user : "");
 	if (answer->reason != NULL)
 		refusal.text = answer->reason;
+	auth_limit_add(s->server->auth_limit, &s->peer.client, task_now());
 	(void)task_sleep(delay < DELAY_MAX_MS ? delay : DELAY_MAX_MS);
 	smtp_refuse(s, "AUTH", NULL, &refusal);
 	if (s->auth_failures >= s->listener->options->max_auth_failures)
@@ -147,6 +165,7 @@ static void
 authenticated(struct smtp_session *s, const char *mechanism, const char *user)
 {
 	s->peer.user = arena_strdup(s->peer.arena, user);
+	auth_limit_forget(s->server->auth_limit, &s->peer.client);
 	s->peer.auth_method = arena_strdup(s->peer.arena, mechanism);
 	smtp_reply(s, 235, "2.7.0", "Authentication successful");
 }
@@ -182,9 +201,11 @@ static void
 exchange(struct smtp_session *s, const struct smtp_auth *auth)
 {
 	const struct sasl_peer peer = {
+		.io = s->io,
 		.client = (const struct sockaddr *)&s->peer.client,
 		.local = (const struct sockaddr *)&s->peer.local,
 		.tls = s->peer.tls_version != NULL,
+		.timeout_ms = ANSWER_MS,
 	};
 	struct arena *arena = arena_new(0);
 	const char *response = NULL;
@@ -233,6 +254,10 @@ smtp_do_auth(struct smtp_session *s, struct smtp_span argument)
 	}
 	if (!is_private(s)) {
 		smtp_refuse(s, "AUTH", NULL, &needs_tls);
+		return;
+	}
+	if (is_guesser(s)) {
+		smtp_refuse(s, "AUTH", NULL, &guesser);
 		return;
 	}
 	if ((error = smtp_parse_auth(argument, &auth)) != NULL) {

@@ -22,6 +22,7 @@
 #include "gateway/smtp_command.h"
 #include "gateway/smtp_data.h"
 
+struct auth_limit;
 struct io;
 struct sasl;
 struct tls_context;
@@ -70,6 +71,7 @@ struct smtp_server {
 	void *cut_through_argument;
 	struct counter *counts[SMTP_COUNT_TOTAL];
 	struct histogram *transaction_time;
+	struct auth_limit *auth_limit;
 };
 
 /* Bits, so that a command's row can list the states that it is good in. */

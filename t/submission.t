@@ -15,7 +15,7 @@ my ($made, $said) = run_command('openssl', 'req', '-x509', '-new', '-key',
     $key, '-subj', '/CN=mx.example.test', '-days', '2', '-out', $certificate);
 is($made, 0, 'a certificate') or diag($said);
 my $dovecot = start_dovecot(users => { alice => 'wonder land' });
-my $port465 = free_port();
+my ($port465, $strict) = (free_port(), free_port());
 
 # The next hop, which trusts us; its filter tells who submitted the mail.
 my $mailfromd = start_mailfromd(<<'END');
@@ -63,6 +63,12 @@ listener submissions {
 	tls = implicit
 	auth = "unix:$dovecot->{auth}"
 	require_auth = yes
+}
+listener strict {
+	address = { "127.0.0.1:$strict" }
+	auth = "unix:$dovecot->{auth}"
+	auth_without_tls = yes
+	max_auth_failures_per_client = 2
 }
 END
 
@@ -215,6 +221,21 @@ like($client->command("AUTH PLAIN $bad"), qr/^535 5\.7\.8/,
 like($client->reply, qr/^421 4\.7\.0/, 'the session ends');
 like($gate->log, qr/warning: \S+\[127\.0\.0\.1\]: SASL PLAIN authentication failed: /,
     'the line that fail2ban knows');
+
+# Two failures are too many there, in whatever session they were.
+sub strict_auth {
+	my $strictly = new_smtp(port => $strict);
+
+	$strictly->command('EHLO h.test');
+	return $strictly->command("AUTH PLAIN $good");
+}
+like(strict_auth(), qr/^421 4\.7\.0 Too many authentication failures from your address \[auth-failed /,
+    'an address that guesses');
+ok($gate->wait_log(qr/NOQUEUE: reject: AUTH from \S+\[127\.0\.0\.1\]: 421 4\.7\.0 Too many/),
+    'the log tells');
+like(tls_client()->command("AUTH PLAIN $good"), qr/^235/,
+    'where more are allowed it may try');
+like(strict_auth(), qr/^235/, 'and who passes is forgiven');
 
 $client = tls_client();
 # Its auth process would go on serving us.
