@@ -54,7 +54,7 @@ extern const struct section_kind store_section;
 #define STORE_KEYS	4
 #define STORE_ARGUMENTS	8
 #define STORE_TEXTS	2
-#define STORE_RESULTS	4
+#define STORE_RESULTS	16
 
 /* The note, never NULL once it is read, lasts until the step ends. */
 struct store_record {
