@@ -27,6 +27,7 @@ is(join("\n", files()), join("\n", map { "$prefix/$_" } qw(
     lib/sysusers.d/millgate.conf
     sbin/millgate
     sbin/millgatectl
+    share/doc/millgate/examples/exim-policy.acl
     share/doc/millgate/examples/forwarding.conf
     share/doc/millgate/examples/inbound.conf
     share/doc/millgate/examples/milter.conf

@@ -6,21 +6,10 @@ package Millgate::Sendmail;
 use strict;
 use warnings;
 
-use Cwd 'abs_path';
 use Exporter 'import';
 use Millgate::Test;
 
 our @EXPORT = qw(start_sendmail);
-
-# Where the packages are unpacked, once for a build.
-sub unpacked {
-	my $directory = abs_path(build_dir()) . '/t/debian';
-	my ($status, $output) = run_command(source_dir() .
-	    '/etc/debian/extract', 'test-extracts', $directory);
-
-	die "sendmail: $output" if $status != 0;
-	return $directory;
-}
 
 # start_sendmail(next_hop => port, milters => [ 'inet:port@127.0.0.1', ... ],
 # [mc => 'lines']): takes mail from loopback, asks the milters, and gives it to

@@ -7,6 +7,7 @@ package Millgate::Test;
 use strict;
 use warnings;
 
+use Cwd ();
 use Exporter 'import';
 use File::Path qw(make_path remove_tree);
 use File::Temp ();
@@ -18,7 +19,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(build_dir source_dir test_dir free_port write_file read_file
     start_process stop_process wait_for wait_for_port run_command as_nobody
-    needs_root start_millgate message new_smtp process_tree
+    needs_root unpacked start_millgate message new_smtp process_tree
     sanitizers_silent);
 
 my $dir;
@@ -105,6 +106,16 @@ sub needs_root {
 
 	return if $> == 0;
 	die "$what needs root: run ./check, or the test by sudo\n";
+}
+
+# Where the packages of etc/debian/test-extracts are, unpacked once for a build.
+sub unpacked {
+	my $directory = Cwd::abs_path(build_dir()) . '/t/debian';
+	my ($status, $output) = run_command(source_dir() .
+	    '/etc/debian/extract', 'test-extracts', $directory);
+
+	die $output if $status != 0;
+	return $directory;
 }
 
 # start_process(name, [command], %options): output goes to name.log in the
