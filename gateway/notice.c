@@ -16,42 +16,63 @@
 #include "filters/mail.h"
 #include "gateway/spool.h"
 
-#define PAUSE_MS 250
-#define IMPATIENT_MS 60000
-#define MESSAGE_MS 120000
+#define PAUSE_MS 250		/* between attempts */
+#define PROBE_MS 1000		/* for one with a host that was away */
+
+/* A section dkim_sign: asked alone, so that none depends on another's host. */
+struct signer {
+	const char *title;
+	struct chain_plan *plan;
+	int64_t patience_ends;		/* 0: it answers */
+};
 
 struct notices {
 	struct notices_settings settings;
-	struct chain_plan *plan;	/* NULL: no filter */
+	struct signer *signers;
+	size_t signer_count;
 	struct spool *spool;
-	int64_t impatient_until;	/* a host was waited for in vain */
 	struct counter *unsigned_total;
+};
+
+/* A message on its way through the signers. */
+struct notice {
+	struct notices *notices;
+	const struct envelope *envelope;
+	struct slice *content;
+	size_t count;
+	bool *done;			/* by signer */
+	struct arena *arena;
 };
 
 static const struct counter_row counters[] = {
 	{ "millgate_notices_unsigned_total", COUNTER_TOTAL,
-	    "Messages of our own sent unsigned, since a host was away." },
+	    "Messages of our own sent without a signature, since its host "
+	    "was away." },
 };
 COUNTER_TABLE(counters)
 
 static int
-plan_make(struct notices *notices, const char **why)
+signers_make(struct notices *notices, const char **why)
 {
 	const struct conf_section *sections;
-	const char **names;
 	size_t count;
 
 	sections = conf_sections(notices->settings.conf, "dkim_sign", &count);
-	if (count == 0)
-		return 0;
-	if ((names = calloc(count + 1, sizeof(*names))) == NULL)
+	notices->signers = calloc(count + 1, sizeof(*notices->signers));
+	if (notices->signers == NULL)
 		fatal("out of memory");
-	for (size_t i = 0; i < count; i++)
-		names[i] = sections[i].title;
-	notices->plan = chain_plan_new(notices->settings.conf,
-	    notices->settings.host_directory, names, why);
-	free(names);
-	return notices->plan == NULL ? -1 : 0;
+	for (size_t i = 0; i < count; i++) {
+		struct signer *signer = &notices->signers[i];
+		const char *const names[] = { sections[i].title, NULL };
+
+		signer->title = sections[i].title;
+		signer->plan = chain_plan_new(notices->settings.conf,
+		    notices->settings.host_directory, names, why);
+		if (signer->plan == NULL)
+			return -1;
+		notices->signer_count++;
+	}
+	return 0;
 }
 
 struct notices *
@@ -66,7 +87,7 @@ notices_new(const struct notices_settings *settings, const char **why)
 		notices->settings.patience_ms = NOTICE_PATIENCE_MS;
 	notices->unsigned_total = counter_get(
 	    "millgate_notices_unsigned_total", NULL);
-	if (plan_make(notices, why) == -1)
+	if (signers_make(notices, why) == -1)
 		notices_free(&notices);
 	return notices;
 }
@@ -79,7 +100,9 @@ notices_free(struct notices **noticesp)
 	*noticesp = NULL;
 	if (notices == NULL)
 		return;
-	chain_plan_free(&notices->plan);
+	for (size_t i = 0; i < notices->signer_count; i++)
+		chain_plan_free(&notices->signers[i].plan);
+	free(notices->signers);
 	free(notices);
 }
 
@@ -129,7 +152,6 @@ mail_fill(struct mail *mail, const struct envelope *envelope,
 	mail->envelope = *envelope;
 	snprintf(mail->log.id, sizeof(mail->log.id), "%s", envelope->id);
 	mail->received_size = len;
-	mail->deadline = task_deadline(MESSAGE_MS);
 	used = headers_parse(&mail->headers, mail->arena, bytes, len);
 	if (len - used >= 2 && memcmp(bytes + used, "\r\n", 2) == 0)
 		used += 2;
@@ -160,86 +182,144 @@ pass_through(struct chain *chain, struct mail *mail)
 	return chain_eom(chain);
 }
 
-static int
-commit(const struct notices *notices, const struct envelope *envelope,
-    const struct slice *content, size_t count, const char **why)
+/* One attempt, as a task that can be cut short. */
+struct attempt {
+	struct notice *notice;
+	const struct signer *signer;
+	int64_t deadline;
+	bool worked;
+};
+
+/* What the filter made of the message is the message from now on. */
+static void
+keep(struct notice *notice, struct mail *mail)
 {
-	if (notices->spool != NULL)
-		return spool_commit(notices->spool, envelope, content, count,
-		    why);
-	*why = "there is no spool for it";
-	return -1;
+	struct slice *slices;
+	size_t count, size, at = 0;
+	char *bytes;
+
+	slices = mail_slices(mail, &count, &size);
+	bytes = arena_alloc(notice->arena, size + 1);
+	for (size_t i = 0; i < count; at += slices[i++].len)
+		memcpy(bytes + at, slices[i].data, slices[i].len);
+	notice->content = arena_alloc(notice->arena, sizeof(struct slice));
+	*notice->content = (struct slice){ .data = bytes, .fd = -1,
+	    .len = size };
+	notice->count = 1;
 }
 
-/* 0: it is sent; 1: a filter could not do its work; -1: *why. */
-static int
-filter_and_send(struct notices *notices, const struct envelope *envelope,
-    const struct slice *content, size_t count, const char **why)
+static void
+attempt_run(void *argument)
 {
+	struct attempt *attempt = argument;
+	struct notice *notice = attempt->notice;
 	struct session session = { .arena = NULL };
 	struct verdict v = { .action = ACTION_TEMPFAIL };
 	struct chain *chain;
 	struct mail *mail;
-	struct slice *slices;
-	size_t n, size;
-	int rc = 1;
 
-	session_begin(&session, notices, envelope);
-	chain = chain_new(notices->plan, &session);
+	session_begin(&session, notice->notices, notice->envelope);
+	chain = chain_new(attempt->signer->plan, &session);
 	mail = mail_new(&session, SIZE_MAX, "/");
-	if (mail_fill(mail, envelope, content, count) == 0)
+	mail->deadline = attempt->deadline;
+	if (mail_fill(mail, notice->envelope, notice->content,
+	    notice->count) == 0)
 		v = pass_through(chain, mail);
 	if (v.action == ACTION_CONTINUE || v.action == ACTION_ACCEPT) {
-		slices = mail_slices(mail, &n, &size);
-		rc = commit(notices, &mail->envelope, slices, n, why);
+		keep(notice, mail);
+		attempt->worked = true;
 	} else {
 		chain_abort(chain);
 	}
 	chain_free(&chain);
 	mail_free(&mail);
 	arena_free(&session.arena);
-	return rc;
 }
 
-/* Until the patience ends; what filter_and_send() said last. */
-static int
-try_to_sign(struct notices *notices, const struct envelope *envelope,
-    const struct slice *content, size_t count, const char **why)
+/*
+ * All wait until the same moment, which is that of the first in vain: an outage
+ * holds up who sends by the patience once, however long it is.
+ */
+static bool
+sign(struct notice *notice, struct signer *signer)
 {
-	int64_t end = task_now() + notices->settings.patience_ms;
-	int rc;
+	int64_t soon = task_deadline(PROBE_MS);
+	int64_t end = signer->patience_ends != 0 ? signer->patience_ends :
+	    task_deadline(notice->notices->settings.patience_ms);
+	struct attempt attempt = { .notice = notice, .signer = signer,
+	    .deadline = end > soon ? end : soon };
+	struct task *task = task_start("notice", attempt_run, &attempt);
 
-	if (task_now() < notices->impatient_until)
-		end = task_now();
-	while ((rc = filter_and_send(notices, envelope, content, count,
-	    why)) == 1 && task_now() < end) {
-		if (task_sleep(PAUSE_MS) == 0)
+	/* One that hangs instead of being away does not heed the deadline. */
+	if (task_join(&task, attempt.deadline) == -1)
+		task_reap(&task);
+	if (attempt.worked)
+		signer->patience_ends = 0;
+	else if (signer->patience_ends == 0)
+		signer->patience_ends = end;
+	return attempt.worked;
+}
+
+/* Whether one of those that did not sign may still be waited for. */
+static bool
+sign_all(struct notice *notice)
+{
+	struct notices *notices = notice->notices;
+	bool hope = false;
+
+	for (size_t i = 0; i < notices->signer_count; i++) {
+		struct signer *signer = &notices->signers[i];
+
+		if (notice->done[i])
 			continue;
-		/* We are to end: after the next start there is time. */
-		*why = "its signature was waited for";
+		notice->done[i] = sign(notice, signer);
+		hope |= !notice->done[i] && task_now() < signer->patience_ends;
+	}
+	return hope;
+}
+
+static int
+commit(const struct notice *notice, const char **why)
+{
+	struct notices *notices = notice->notices;
+	bool all = true;
+	struct log log;
+
+	if (notices->spool == NULL) {
+		*why = "there is no spool for it";
 		return -1;
 	}
-	if (rc == 1 && task_now() >= notices->impatient_until)
-		notices->impatient_until = task_now() + IMPATIENT_MS;
-	else if (rc == 0)
-		notices->impatient_until = 0;
-	return rc;
+	snprintf(log.id, sizeof(log.id), "%s", notice->envelope->id);
+	for (size_t i = 0; i < notices->signer_count; i++) {
+		if (notice->done[i])
+			continue;
+		log_warn(&log, "sent without asking dkim_sign \"%s\": its "
+		    "filter host is away", notices->signers[i].title);
+		all = false;
+	}
+	if (!all)
+		counter_add(notices->unsigned_total, 1);
+	return spool_commit(notices->spool, notice->envelope, notice->content,
+	    notice->count, why);
 }
 
 int
 notices_send(struct notices *notices, const struct envelope *envelope,
     const struct slice *content, size_t count, const char **why)
 {
-	struct log log;
-	int rc;
+	struct notice notice = { .notices = notices, .envelope = envelope,
+	    .count = count, .arena = arena_new(0) };
+	int rc = 0;
 
-	if (notices->plan == NULL)
-		return commit(notices, envelope, content, count, why);
-	rc = try_to_sign(notices, envelope, content, count, why);
-	if (rc != 1)
-		return rc;
-	snprintf(log.id, sizeof(log.id), "%s", envelope->id);
-	log_warn(&log, "sent unsigned: a filter host is away");
-	counter_add(notices->unsigned_total, 1);
-	return commit(notices, envelope, content, count, why);
+	notice.content = arena_memdup(notice.arena, content,
+	    count * sizeof(*content));
+	notice.done = arena_alloc(notice.arena, notices->signer_count + 1);
+	while (rc == 0 && sign_all(&notice))
+		rc = task_sleep(PAUSE_MS);
+	/* If we are to end: after the next start there is time. */
+	*why = "its signature was waited for";
+	if (rc == 0)
+		rc = commit(&notice, why);
+	arena_free(&notice.arena);
+	return rc;
 }

@@ -29,9 +29,10 @@ struct notices_settings {
 };
 
 /*
- * How long a message waits for a filter host that is away: the master starts
- * it again within a second or so.  After that it leaves unsigned, as it is
- * worth more than its signature, and so do those after it for a minute.
+ * How long messages wait for a filter host that is away: the master starts it
+ * again within a second or so.  After that they leave with the signatures of
+ * those that answered, as they are worth more than one, and at once as long as
+ * that host stays away.
  */
 #define NOTICE_PATIENCE_MS 10000
 

@@ -22,7 +22,7 @@ my $dns = start_dns(test => [], 'sender.test' => [
 
 # Where mail goes to: a Millgate that verifies.  It signs for a listener, too,
 # though all its clients are strangers.
-my %port = map { $_ => free_port() } qw(stranger submission simple plain);
+my %port = map { $_ => free_port() } qw(stranger submission simple plain bare);
 my $receiver = start_millgate(text => <<"END");
 gateways = 1
 trusted_networks = { "192.0.2.0/24" }
@@ -77,6 +77,10 @@ listener simple {
 	address = { "127.0.0.1:$port{simple}" }
 	hostname_lookup = no
 	filters = { simple }
+}
+listener bare {
+	address = { "127.0.0.1:$port{bare}" }
+	hostname_lookup = no
 }
 END
 
@@ -197,7 +201,7 @@ for my $case ([ 'another domain', $sender->{port}, $sender, 0,
 # Bounces of our own, by the domain of MAILER-DAEMON's address.
 sub bounce {
 	my ($subject) = @_;
-	my $client = new_smtp(port => $sender->{port});
+	my $client = new_smtp(port => $port{bare});
 
 	like($client->deliver(to => 'x@gone.test',
 	    from => 'alice@example.test',
@@ -217,6 +221,24 @@ sub bounce {
 	my $results = results($mail);
 	is(scalar(() = $results =~ /dkim=pass/g), 3,
 	    'a bounce: the next Millgate verifies them') or diag($results);
+}
+
+# A host that hangs: a bounce waits for it, then leaves with the others'
+# signatures; those after it don't wait.
+{
+	my ($hung) = $sender->children('host');
+	my $passed = sub { scalar(grep { /^pass/ } verified($_[0])) };
+
+	kill 'STOP', $hung;
+	is($passed->(bounce('to a hung host')), 2,
+	    'hung: the others sign the bounce');
+	like($sender->log, qr/sent without asking dkim_sign "\w+": its filter host is away/,
+	    'hung: the log tells');
+	my $start = time;
+	is($passed->(bounce('to one still hung')), 2, 'still hung');
+	cmp_ok(time - $start, '<', 6, 'still hung: not waited for again');
+	kill 'CONT', $hung;
+	is($passed->(bounce('to one that goes on')), 3, 'it goes on: all sign');
 }
 
 # Hosts that die.
