@@ -130,7 +130,8 @@ const struct role roles[] = {
 	{
 		.name = "console", .user = "millgate-console",
 		.root = ROOT_STATE, .alone = true, .stop_order = 3,
-		.promises = SANDBOX_ACCEPT | SANDBOX_READ | SANDBOX_WRITE,
+		.promises = SANDBOX_ACCEPT | SANDBOX_CONNECT | SANDBOX_READ |
+		    SANDBOX_WRITE,
 		.instance = one_instance,
 		.wants_listener = console_listens,
 		.prepare = console_prepare, .start = console_start,
