@@ -10,13 +10,17 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/task.h"
 #include "filters/policy_link.h"
 #include "filters/policy_request.h"
 #include "filters/trace.h"
+#include "policy/dnsbl.h"
 #include "policy/greylist.h"
 #include "policy/policy.h"
 #include "policy/profile.h"
 #include "policy/protocol.h"
+
+#define ANSWER_MS	1000		/* unless a service takes longer */
 
 struct instance {
 	struct policy_link *link;
@@ -25,6 +29,7 @@ struct instance {
 	char method[40];		/* "x-greylist" */
 	unsigned states;
 	bool strangers_only, learns;
+	int64_t answer_ms;		/* of the slowest service */
 };
 
 /* What the service knows of the message that is under way. */
@@ -38,6 +43,8 @@ add_service(struct instance *instance, const struct policy_service *service)
 	instance->states |= service->states;
 	instance->learns |= service->outcome != NULL;
 	instance->strangers_only &= service->strangers_only;
+	if (service->answer_ms > instance->answer_ms)
+		instance->answer_ms = service->answer_ms;
 }
 
 static void
@@ -75,6 +82,7 @@ setup(const struct conf *conf, const struct conf_section *section,
 	if (instance == NULL)
 		fatal("out of memory (policy filter)");
 	instance->strangers_only = true;
+	instance->answer_ms = ANSWER_MS;
 	set_method(instance, kind);
 	if (service != NULL) {
 		instance->name = section->title != NULL ? section->title :
@@ -212,6 +220,7 @@ ask(struct filter_run *run, struct recipient *recipient,
 {
 	struct instance *instance = run->instance;
 	struct policy_action action;
+	int64_t deadline = task_deadline(instance->answer_ms);
 	struct buf request = BUF_INIT;
 	const char *why;
 	int rc;
@@ -221,8 +230,10 @@ ask(struct filter_run *run, struct recipient *recipient,
 	policy_put(&request, POLICY_REQUEST, "smtpd_access_policy");
 	put_addressee(&request, instance);
 	policy_request_of(&request, run, recipient, state);
-	rc = policy_link_ask(instance->link, &request, run->mail != NULL ?
-	    run->mail->deadline : DEADLINE_NEVER, &action, &why);
+	if (run->mail != NULL && run->mail->deadline < deadline)
+		deadline = run->mail->deadline;
+	rc = policy_link_ask(instance->link, &request, deadline, &action,
+	    &why);
 	buf_release(&request);
 	if (rc == 0)
 		return act(run, recipient, &action);
@@ -326,5 +337,6 @@ on_ended(struct filter_run *run, const struct verdict *verdict)
 const struct filter filter_policy = POLICY_FILTER("policy", &policy_section);
 const struct filter filter_policy_profile = POLICY_FILTER("policy_profile",
     &profile_section);
+const struct filter filter_dnsbl = POLICY_FILTER("dnsbl", &dnsbl_section);
 const struct filter filter_greylist = POLICY_FILTER("greylist",
     &greylist_section);

@@ -21,7 +21,6 @@
 #include "policy/client.h"
 #include "policy/protocol.h"
 
-#define ASK_MS		1000
 #define TELL_MS		5000
 #define PAUSE_MS	1000		/* after trouble nobody asks so long */
 #define CONNECTIONS_MAX	32
@@ -213,8 +212,6 @@ policy_link_ask(struct policy_link *link, const struct buf *request,
 {
 	int rc;
 
-	if (task_deadline(ASK_MS) < deadline)
-		deadline = task_deadline(ASK_MS);
 	*why = "it did not answer a moment ago";
 	if (task_now() < link->not_before)
 		return -1;

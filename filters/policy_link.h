@@ -17,9 +17,9 @@ struct policy_link *policy_link_new(const struct conf *, const char *name,
 void policy_link_free(struct policy_link **);
 
 /*
- * Asks (policy_put() and policy_end() made the request) until the deadline or a
- * second.  -1: no answer, *why; the log says so once, and for a moment nobody
- * asks.  In a task.
+ * Asks (policy_put() and policy_end() made the request) until the deadline.
+ * -1: no answer, *why; the log says so once, and for a moment nobody asks.  In a
+ * task.
  */
 int policy_link_ask(struct policy_link *, const struct buf *request,
     int64_t deadline, struct policy_action *, const char **why);

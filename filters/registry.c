@@ -15,6 +15,7 @@
 const struct filter *const filters_all[] = {
 	&filter_policy,
 	&filter_policy_profile,
+	&filter_dnsbl,
 	&filter_greylist,
 	&filter_spf,
 	&filter_dkim,

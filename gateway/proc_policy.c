@@ -1,8 +1,8 @@
 /*
  * The policy process.  Runs as user millgate-policy with the state directory as
- * its root.  May keep the store's file there or connect to Redis, and answer
- * the policy protocol on sockets that it was given: to other MTAs, and to our
- * own gateways.  It sees envelopes, never messages.
+ * its root.  May keep the store's file there or connect to Redis, ask DNS, and
+ * answer the policy protocol on sockets that it was given: to other MTAs, and to
+ * our own gateways.  It sees envelopes, never messages.
  */
 #include "config.h"
 
@@ -26,9 +26,8 @@ static struct policy_process state;
 int
 policy_prepare(struct process *process, const char **why)
 {
-	(void)why;
 	process->own = &state;
-	return 0;
+	return process_open_dns(process, why);
 }
 
 /* After the sandbox: the store's file is the policy user's, not root's. */

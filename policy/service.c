@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/dnsbl.h"
 #include "policy/greylist.h"
 
 const struct policy_service *const policy_services[] = {
+	&dnsbl_service,
 	&greylist_service,
 	NULL
 };

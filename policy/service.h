@@ -103,6 +103,7 @@ struct policy_service {
 	const struct section_kind *options;
 	unsigned states;		/* when it is asked */
 	bool strangers_only;		/* not about trusted clients and users */
+	int64_t answer_ms;		/* what it may take; 0: a second */
 
 	/* NULL: *why.  conf and store outlive the instance. */
 	void *(*setup)(const struct conf *, const struct conf_section *,

@@ -360,11 +360,12 @@ package Millgate::Test::Smtp;
 use strict;
 use warnings;
 
-# new(port => N, [timeout => seconds], [no_greeting => 1])
+# new(port => N, [timeout => seconds], [no_greeting => 1], [local => address])
 sub new {
 	my ($class, %options) = @_;
 	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-	    PeerPort => $options{port}, Proto => 'tcp') or
+	    PeerPort => $options{port}, Proto => 'tcp',
+	    LocalAddr => $options{local}) or
 	    die "connect to port $options{port}: $!";
 	my $self = bless { socket => $socket, in => '',
 	    timeout => $options{timeout} // 20 }, $class;
