@@ -14,21 +14,10 @@
 #include "base/task.h"
 #include "filters/trace.h"
 
-/* Encoded, it is at most six times as long. */
-#define CHUNK 65536
-
 /* --- reading --- */
 
-/* Reads slices one after the other, from any place on. */
-struct source {
-	const struct slice *slices;
-	size_t count, index, done;	/* done: of slice index */
-	char *scratch;			/* CHUNK bytes, for files */
-};
-
-/* The next octets, at most max of them; 0 at the end, -1: errno. */
-static ssize_t
-source_next(struct source *source, size_t max, struct arena *arena,
+ssize_t
+slice_read(struct slice_reader *source, size_t max, struct arena *arena,
     const char **bytes)
 {
 	const struct slice *slice;
@@ -44,15 +33,15 @@ source_next(struct source *source, size_t max, struct arena *arena,
 	slice = &source->slices[source->index];
 	if (max > slice->len - source->done)
 		max = slice->len - source->done;
-	if (max > CHUNK)
-		max = CHUNK;
+	if (max > SLICE_READ_MAX)
+		max = SLICE_READ_MAX;
 	if (slice->data != NULL) {
 		*bytes = slice->data + source->done;
 		source->done += max;
 		return (ssize_t)max;
 	}
 	if (source->scratch == NULL)
-		source->scratch = arena_alloc(arena, CHUNK);
+		source->scratch = arena_alloc(arena, SLICE_READ_MAX);
 	do
 		n = pread(slice->fd, source->scratch, max, slice->offset +
 		    (off_t)source->done);
@@ -67,6 +56,22 @@ source_next(struct source *source, size_t max, struct arena *arena,
 	return n;
 }
 
+int
+slices_scan(const struct slice *slices, size_t count, struct arena *arena,
+    struct mime_scan *scan)
+{
+	struct slice_reader source = { .slices = slices, .count = count };
+	const char *bytes;
+	ssize_t n;
+
+	while ((n = slice_read(&source, SLICE_READ_MAX, arena, &bytes)) > 0) {
+		mime_scan(scan, bytes, (size_t)n);
+		if (n == SLICE_READ_MAX && task_self() != NULL)
+			task_yield();
+	}
+	return (int)n;
+}
+
 /* --- planning --- */
 
 static bool
@@ -74,20 +79,6 @@ is_unwanted(const struct mime_scan *scan, unsigned want)
 {
 	return (scan->long_line && (want & MIME_WANT_LINES) != 0) ||
 	    (scan->eight_bit && (want & MIME_WANT_SEVEN_BIT) != 0);
-}
-
-static int
-scan_body(struct source source, struct arena *arena, struct mime_scan *scan)
-{
-	const char *bytes;
-	ssize_t n;
-
-	while ((n = source_next(&source, CHUNK, arena, &bytes)) > 0) {
-		mime_scan(scan, bytes, (size_t)n);
-		if (n == CHUNK && task_self() != NULL)
-			task_yield();
-	}
-	return (int)n;
 }
 
 /* Who has signed: what verifies now would not any more. */
@@ -104,16 +95,18 @@ is_signed(const struct headers *headers)
 }
 
 static int
-walk_body(struct conversion *conversion, struct source source,
-    struct arena *arena, unsigned want, const char **why)
+walk_body(struct conversion *conversion, struct arena *arena, unsigned want,
+    const char **why)
 {
+	struct slice_reader source = { .slices = conversion->body,
+	    .count = conversion->count };
 	struct mime_walk *walk = mime_walk_new(arena, &conversion->entity,
 	    want);
 	const char *bytes;
 	ssize_t n;
 	int rc;
 
-	while ((n = source_next(&source, CHUNK, arena, &bytes)) > 0) {
+	while ((n = slice_read(&source, SLICE_READ_MAX, arena, &bytes)) > 0) {
 		mime_walk(walk, bytes, (size_t)n);
 		if (task_self() != NULL)
 			task_yield();
@@ -147,14 +140,13 @@ convert_plan(struct conversion *conversion, const struct headers *headers,
     struct arena *arena, const struct slice *body, size_t count,
     unsigned want, const char **why)
 {
-	struct source source = { .slices = body, .count = count };
 	struct mime_scan scan = { 0 };
 	int rc = 0;
 
 	*conversion = (struct conversion){ .body = body, .count = count,
 	    .fold = (want & MIME_WANT_LINES) != 0 &&
 	    header_has_long_line(headers) };
-	if (scan_body(source, arena, &scan) == -1)
+	if (slices_scan(body, count, arena, &scan) == -1)
 		return CONVERT_UNREADABLE;
 	if ((want & MIME_WANT_ASCII) != 0 && !header_is_ascii(headers)) {
 		*why = "its header has 8-bit text";
@@ -173,7 +165,7 @@ convert_plan(struct conversion *conversion, const struct headers *headers,
 		return CONVERT_IMPOSSIBLE;
 	}
 	if (is_unwanted(&scan, want))
-		rc = walk_body(conversion, source, arena, want, why);
+		rc = walk_body(conversion, arena, want, why);
 	if (rc != 0)
 		return rc == -1 ? CONVERT_UNREADABLE : CONVERT_IMPOSSIBLE;
 	/* What there is may stand in the header of a part. */
@@ -204,7 +196,7 @@ convert_header(const struct conversion *conversion, struct headers *headers,
 /* --- writing --- */
 
 struct writing {
-	struct source source;
+	struct slice_reader source;
 	struct arena *arena;
 	convert_write_f *write;
 	void *argument;
@@ -218,7 +210,7 @@ pass(struct writing *w, size_t len, struct mime_coder *coder)
 	ssize_t n;
 
 	for (; len > 0; len -= (size_t)n) {
-		n = source_next(&w->source, len, w->arena, &bytes);
+		n = slice_read(&w->source, len, w->arena, &bytes);
 		if (n <= 0)
 			return -1;
 		if (coder != NULL) {
@@ -230,7 +222,7 @@ pass(struct writing *w, size_t len, struct mime_coder *coder)
 			return 1;
 		if (coder != NULL)
 			buf_reset(coder->out);
-		if (n == CHUNK && task_self() != NULL)
+		if (n == SLICE_READ_MAX && task_self() != NULL)
 			task_yield();
 	}
 	return 0;
@@ -244,7 +236,7 @@ skip(struct writing *w, size_t len)
 	ssize_t n;
 
 	for (; len > 0; len -= (size_t)n)
-		if ((n = source_next(&w->source, len, w->arena, &bytes)) <= 0)
+		if ((n = slice_read(&w->source, len, w->arena, &bytes)) <= 0)
 			return -1;
 	return 0;
 }

@@ -19,6 +19,27 @@ enum convert_result {
 	CONVERT_UNREADABLE		/* errno */
 };
 
+/* Reads slices one after the other; begins zeroed but for these. */
+struct slice_reader {
+	const struct slice *slices;
+	size_t count;
+	size_t index, done;		/* done: of that slice */
+	char *scratch;			/* for files, in the arena */
+};
+
+#define SLICE_READ_MAX 65536
+
+/*
+ * The next octets, at most so many and SLICE_READ_MAX, good until the next call.
+ * Returns their number, 0 at the end, -1: errno.
+ */
+ssize_t slice_read(struct slice_reader *, size_t max, struct arena *,
+    const char **bytes);
+
+/* Scans them all; yields in large ones.  -1: errno. */
+int slices_scan(const struct slice *, size_t count, struct arena *,
+    struct mime_scan *);
+
 /* How a message becomes another. */
 struct conversion {
 	const struct slice *body;

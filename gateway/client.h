@@ -70,9 +70,9 @@ struct client *client_open(const struct net_endpoint *,
  *
  * Content leaves as it is but for its line ends: a bare LF becomes CRLF, a bare
  * CR or NUL is refused (5.6.0), for it would be read differently elsewhere
- * (SMTP smuggling).  8-bit content is sent to a next hop without 8BITMIME too,
- * undeclared: converting it would break its signatures, bouncing it loses mail
- * that nearly every server takes.
+ * (SMTP smuggling).  What a next hop without 8BITMIME cannot take, or SMTP has
+ * no lines for, is converted (filters/convert.h).  If that can't be, since it is
+ * signed: 8-bit content is refused (5.6.3), long lines are sent as they are.
  */
 bool client_deliver(struct client *, const struct envelope *,
     const struct slice *content, size_t content_count, size_t size,

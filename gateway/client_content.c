@@ -24,6 +24,7 @@ struct writer {
 	struct iovec iov[VECTORS_MAX];
 	int count;
 	char *scratch;
+	enum content_result result;	/* of the conversion's */
 };
 
 static enum content_result
@@ -92,21 +93,40 @@ writer_put_file(struct writer *writer, const struct slice *slice)
 	return writer_flush(writer);
 }
 
+/* A convert_write_f; the bytes are not there any longer. */
+static int
+writer_put_converted(void *argument, const char *bytes, size_t len)
+{
+	struct writer *writer = argument;
+
+	writer->result = writer_put(writer, bytes, len);
+	if (writer->result == CONTENT_SENT)
+		writer->result = writer_flush(writer);
+	return writer->result == CONTENT_SENT ? 0 : -1;
+}
+
 enum content_result
-client_content(struct client *client, const struct slice *content,
-    size_t count, struct arena *arena)
+client_content(struct client *client, const struct client_content *content,
+    struct arena *arena)
 {
 	struct writer writer = { .client = client, .arena = arena,
 	    .state = DATA_STATE_INIT };
 	enum content_result result;
 
-	for (size_t i = 0; i < count; i++) {
-		result = content[i].data != NULL ?
-		    writer_put(&writer, content[i].data, content[i].len) :
-		    writer_put_file(&writer, &content[i]);
+	for (size_t i = 0; i < content->count; i++) {
+		const struct slice *slice = &content->slices[i];
+
+		result = slice->data != NULL ?
+		    writer_put(&writer, slice->data, slice->len) :
+		    writer_put_file(&writer, slice);
 		if (result != CONTENT_SENT)
 			return result;
 	}
+	if (content->conversion != NULL && convert_write(content->conversion,
+	    arena, writer_put_converted, &writer) == -1)
+		return CONTENT_UNREADABLE;
+	if (writer.result != CONTENT_SENT)
+		return writer.result;
 	if (data_end(&writer.state, writer.iov, &writer.count) == -1)
 		return CONTENT_UNFIT;
 	return writer_flush(&writer);

@@ -1,11 +1,13 @@
 /* One transaction of the SMTP and LMTP client: envelope, content, replies. */
 #include "config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "gateway/client.h"
 #include "gateway/client_private.h"
 #include "gateway/client_reply.h"
@@ -16,11 +18,12 @@
  */
 #define PIPELINE_MAX 100
 
+static const char unreadable[] = "message content cannot be read";
+
 struct transaction {
 	struct client *client;
 	const struct envelope *envelope;
-	const struct slice *content;
-	size_t content_count, size;
+	struct client_content content;
 	struct delivery *results;
 	size_t count;
 	struct arena *arena;
@@ -98,15 +101,6 @@ set_reply_open(struct transaction *t, const struct reply *reply,
 
 /* --- before the first command --- */
 
-static bool
-has_high(const char *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)bytes[i] >= 0x80)
-			return true;
-	return false;
-}
-
 /* No control character, no bracket that would end the path early. */
 static bool
 address_is_safe(const char *address)
@@ -148,7 +142,7 @@ header_has_high(const struct slice *content, size_t count)
 		if (p == NULL)
 			return true;
 		end = memmem(p, content[i].len, "\r\n\r\n", 4);
-		if (has_high(p, end != NULL ? (size_t)(end - p) :
+		if (mime_has_eight_bit(p, end != NULL ? (size_t)(end - p) :
 		    content[i].len))
 			return true;
 		if (end != NULL)
@@ -164,16 +158,56 @@ header_has_high(const struct slice *content, size_t count)
 static bool
 needs_utf8(const struct transaction *t)
 {
-	if (has_high(t->envelope->sender, strlen(t->envelope->sender)))
+	if (mime_has_eight_bit(t->envelope->sender, strlen(t->envelope->sender)))
 		return true;
 	for (size_t i = 0; i < t->count; i++) {
 		const char *address = t->results[i].recipient->address;
 
-		if (has_high(address, strlen(address)))
+		if (mime_has_eight_bit(address, strlen(address)))
 			return true;
 	}
 	return t->envelope->smtputf8 &&
-	    header_has_high(t->content, t->content_count);
+	    header_has_high(t->content.slices, t->content.count);
+}
+
+static bool
+unfit(struct transaction *t, enum delivery_status status,
+    const char *enhanced, const char *text)
+{
+	finish_open(t, status, enhanced, text, "");
+	return false;
+}
+
+/* Converts the content if the next hop can't take it as it is. */
+static bool
+fit(struct transaction *t)
+{
+	const struct client_offers *offers = &t->client->offers;
+	const char *why = NULL;
+	enum convert_result result = client_convert(t->client, &t->content,
+	    t->arena, &why);
+	struct log log;
+
+	if (result == CONVERT_UNREADABLE)
+		return unfit(t, DELIVERY_TEMPORARY, "4.3.0", unreadable);
+	/* RFC 6152, 3: a message that cannot be converted is returned. */
+	if (result == CONVERT_IMPOSSIBLE && t->content.eight_bit &&
+	    !offers->eight_bit)
+		return unfit(t, DELIVERY_PERMANENT, "5.6.3",
+		    arena_printf(t->arena, "8BITMIME is required, but was not "
+		    "offered by %s, and the message cannot be converted: %s",
+		    t->client->peer, why));
+	if (result == CONVERT_IMPOSSIBLE) {
+		snprintf(log.id, sizeof(log.id), "%s", t->envelope->id);
+		log_info(&log, "sent with lines that are too long: %s", why);
+	}
+	if (offers->size_limit > 0 &&
+	    (int64_t)t->content.size > offers->size_limit)
+		return unfit(t, DELIVERY_PERMANENT, "5.3.4",
+		    arena_printf(t->arena, "message size %zu exceeds size limit "
+		    "%lld of server %s", t->content.size,
+		    (long long)offers->size_limit, t->client->peer));
+	return true;
 }
 
 /* What can be said without asking the next hop.  False: nothing is left. */
@@ -197,26 +231,15 @@ preflight(struct transaction *t)
 	}
 	if (left == 0)
 		return false;
-	if (!address_is_safe(t->envelope->sender)) {
-		finish_open(t, DELIVERY_PERMANENT, "5.1.7",
-		    "bad sender address syntax", "");
-		return false;
-	}
-	if (offers->size_limit > 0 && (int64_t)t->size > offers->size_limit) {
-		finish_open(t, DELIVERY_PERMANENT, "5.3.4",
-		    arena_printf(t->arena, "message size %zu exceeds size limit "
-		    "%lld of server %s", t->size,
-		    (long long)offers->size_limit, t->client->peer), "");
-		return false;
-	}
+	if (!address_is_safe(t->envelope->sender))
+		return unfit(t, DELIVERY_PERMANENT, "5.1.7",
+		    "bad sender address syntax");
 	t->utf8 = needs_utf8(t);
-	if (t->utf8 && !offers->smtputf8) {
-		finish_open(t, DELIVERY_PERMANENT, "5.6.7",
+	if (t->utf8 && !offers->smtputf8)
+		return unfit(t, DELIVERY_PERMANENT, "5.6.7",
 		    arena_printf(t->arena, "SMTPUTF8 is required, but was not "
-		    "offered by %s", t->client->peer), "");
-		return false;
-	}
-	return true;
+		    "offered by %s", t->client->peer));
+	return fit(t);
 }
 
 /* --- commands --- */
@@ -230,8 +253,9 @@ put_mail(struct transaction *t)
 
 	io_printf(io, "MAIL FROM:<%s>", envelope->sender);
 	if (offers->size)
-		io_printf(io, " SIZE=%zu", t->size);
-	if (offers->eight_bit && (envelope->eight_bit || t->utf8))
+		io_printf(io, " SIZE=%zu", t->content.size);
+	if (offers->eight_bit && (envelope->eight_bit || t->utf8 ||
+	    t->content.eight_bit))
 		io_puts(io, " BODY=8BITMIME");
 	if (t->utf8)
 		io_puts(io, " SMTPUTF8");
@@ -458,8 +482,8 @@ envelope_stepwise(struct transaction *t)
 static int
 send_content(struct transaction *t)
 {
-	enum content_result result = client_content(t->client, t->content,
-	    t->content_count, t->arena);
+	enum content_result result = client_content(t->client, &t->content,
+	    t->arena);
 	struct reply reply;
 
 	if (result == CONTENT_SENT)
@@ -469,8 +493,7 @@ send_content(struct transaction *t)
 		finish_open(t, DELIVERY_PERMANENT, "5.6.0",
 		    "message content holds a bare CR or NUL", "");
 	else if (result == CONTENT_UNREADABLE)
-		finish_open(t, DELIVERY_TEMPORARY, "4.3.0",
-		    "message content cannot be read", "");
+		finish_open(t, DELIVERY_TEMPORARY, "4.3.0", unreadable, "");
 	else if (client_early_reply(t->client, &reply))
 		set_reply_open(t, &reply, "message content");
 	else
@@ -555,8 +578,9 @@ client_deliver(struct client *client, const struct envelope *envelope,
     struct delivery *results, size_t count, struct arena *arena)
 {
 	struct transaction t = {
-		.client = client, .envelope = envelope, .content = content,
-		.content_count = content_count, .size = size,
+		.client = client, .envelope = envelope,
+		.content = { .slices = content, .count = content_count,
+		    .size = size },
 		.results = results, .count = count, .arena = arena,
 	};
 	size_t extra;

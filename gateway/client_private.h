@@ -6,9 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "filters/convert.h"
+
 struct arena;
 struct reply;
-struct slice;
 
 /* What the reply to EHLO says. */
 struct client_offers {
@@ -42,6 +43,23 @@ int client_reply(struct client *, int64_t timeout_ms, struct reply *,
 /* Sends what was put.  -1 likewise. */
 int client_flush(struct client *);
 
+/* A message on its way: the slices, then the body if that is converted. */
+struct client_content {
+	const struct slice *slices;
+	size_t count, size;
+	const struct conversion *conversion;	/* or NULL */
+	bool eight_bit;			/* so much is known of it */
+};
+
+/* --- client_convert.c --- */
+
+/*
+ * Makes of the content what the peer can take.  IMPOSSIBLE: *why, and it stays
+ * as it is.  PLANNED: it is replaced.
+ */
+enum convert_result client_convert(const struct client *,
+    struct client_content *, struct arena *, const char **why);
+
 /* --- client_content.c --- */
 
 enum content_result { CONTENT_SENT,
@@ -50,8 +68,8 @@ enum content_result { CONTENT_SENT,
 	CONTENT_UNREADABLE };
 
 /* Sends the content and the final dot. */
-enum content_result client_content(struct client *, const struct slice *,
-    size_t count, struct arena *);
+enum content_result client_content(struct client *,
+    const struct client_content *, struct arena *);
 
 /*
  * When content was cut off: the refusal that the peer sent instead of waiting

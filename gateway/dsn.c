@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "filters/mime.h"
 #include "gateway/client_data.h"
 #include "gateway/client_reply.h"
 
@@ -205,20 +206,12 @@ may_return_full(const struct dsn *dsn)
 }
 
 static bool
-has_high(const char *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)bytes[i] >= 0x80)
-			return true;
-	return false;
-}
-
-static bool
 content_has_high(const struct dsn *dsn)
 {
 	for (size_t i = 0; i < dsn->content_count; i++)
 		if (dsn->content[i].data == NULL ||
-		    has_high(dsn->content[i].data, dsn->content[i].len))
+		    mime_has_eight_bit(dsn->content[i].data,
+		    dsn->content[i].len))
 			return true;
 	return false;
 }
@@ -347,7 +340,7 @@ dsn_make(const struct dsn *dsn, struct arena *arena)
 
 	put_original_header(&header, dsn);
 	high = full ? content_has_high(dsn) : header.len > 0 &&
-	    has_high(header.data, header.len);
+	    mime_has_eight_bit(header.data, header.len);
 	envelope_make(&message->envelope, dsn, arena, utf8, high || utf8);
 	put_header(&out, dsn, id, utf8);
 	put_part(&out, id, utf8 ? "text/plain; charset=utf-8" :

@@ -42,6 +42,19 @@
 #define ENVELOPE3 "C MAIL FROM:<s@x.test>", "C RCPT TO:<r0@y.test>", \
 	"C RCPT TO:<r1@y.test>", "C RCPT TO:<r2@y.test>", "C DATA"
 
+/* What a header gets when its body is converted. */
+#define CONVERTED "MIME-Version: 1.0\r\nContent-Type: text/plain; "	\
+	"charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+#define X25 "xxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X75 X25 X25 X25
+#define X100 X75 X25
+#define X1000 X100 X100 X100 X100 X100 X100 X100 X100 X100 X100
+/* Behind six characters. */
+#define SOFT "=\r\n"
+#define X1000_QUOTED X25 X25 "xxxxxxxxxxxxxxxxxxx" SOFT X75 SOFT X75 SOFT X75 \
+	SOFT X75 SOFT X75 SOFT X75 SOFT X75 SOFT X75 SOFT X75 SOFT X75 SOFT \
+	X75 SOFT X75 SOFT X25 "xxxxxx"
+
 enum { OK = DELIVERY_OK, TEMP = DELIVERY_TEMPORARY, PERM = DELIVERY_PERMANENT };
 
 struct exchange {
@@ -100,6 +113,50 @@ static const struct exchange exchanges[] = {
 	    "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true, { OK }, "2.0.0",
 	    NULL, true, .content = BYTES("a\n.\nMAIL FROM:<e@x>\nb\r\n"),
 	    .want = "a\r\n..\r\nMAIL FROM:<e@x>\r\nb\r\n.\r\n" },
+	/* 8-bit text and long lines */
+	{ "8-bit is declared", false, 1, { HELLO, "C MAIL FROM:<s@x.test> "
+	    "SIZE=12 BODY=8BITMIME RET", "C RCPT", "C DATA", "S 250 Ok",
+	    "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true, { OK }, "2.0.0",
+	    NULL, true, .content = BYTES("A: b\r\n\r\n\xc3\xa4\r\n"),
+	    .want = "A: b\r\n\r\n\xc3\xa4\r\n.\r\n" },
+	{ "8-bit is converted", false, 1, { "S 220 x", "C EHLO", "S 250-mx",
+	    "S 250 SIZE 1000", "C MAIL FROM:<s@x.test> SIZE=126\r\n",
+	    "S 250 Ok", "C RCPT", "S 250 Ok", "C DATA", "S 354 go", "D",
+	    "S 250 Ok" }, true, { OK }, "2.0.0", NULL, true,
+	    .content = BYTES("A: b\r\n\r\n\xc3\xa4\r\n.\r\n"),
+	    .want = "A: b\r\n" CONVERTED "\r\n=C3=A4\r\n=2E\r\n.\r\n" },
+	{ "8-bit is converted for LMTP", true, 1, { HELLO_LMTP,
+	    "C MAIL FROM:<s@x.test>\r\n", "C RCPT", "C DATA", "S 250 Ok",
+	    "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true, { OK }, "2.0.0",
+	    NULL, true, .content = BYTES("A: b\r\n\r\n\xc3\xa4\r\n"),
+	    .want = "A: b\r\n" CONVERTED "\r\n=C3=A4\r\n.\r\n" },
+	{ "a conversion that the peer has no room for", false, 1, {
+	    "S 220 x", "C EHLO", "S 250-mx", "S 250 SIZE 100" }, true,
+	    { PERM }, "5.3.4", "size 121 exceeds size limit 100", true,
+	    .content = BYTES("A: b\r\n\r\n\xc3\xa4\r\n") },
+	{ "8-bit that is signed", false, 1, { HELLO_PLAIN }, true, { PERM },
+	    "5.6.3", "cannot be converted: it is signed", true,
+	    .content = BYTES("DKIM-Signature: b\r\n\r\n\xc3\xa4\r\n") },
+	{ "8-bit in the header", false, 1, { HELLO_PLAIN }, true, { PERM },
+	    "5.6.3", "its header has 8-bit text", true,
+	    .content = BYTES("A: \xc3\xa4\r\n\r\na\r\n") },
+	{ "a long line is converted", false, 1, { HELLO, "C MAIL FROM:"
+	    "<s@x.test> SIZE=1160 BODY=8BITMIME RET", "C RCPT", "C DATA",
+	    "S 250 Ok", "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true,
+	    { OK }, "2.0.0", NULL, true,
+	    .content = BYTES("A: b\r\n\r\n\xc3\xa4" X1000 "\r\n"),
+	    .want = "A: b\r\n" CONVERTED "\r\n=C3=A4" X1000_QUOTED
+	    "\r\n.\r\n" },
+	{ "a long line that is signed", false, 1, { HELLO, ENVELOPE,
+	    "S 250 Ok", "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true,
+	    { OK }, "2.0.0", NULL, true,
+	    .content = BYTES("ARC-Seal: b\r\n\r\n" X1000 "\r\n"),
+	    .want = "ARC-Seal: b\r\n\r\n" X1000 "\r\n.\r\n" },
+	{ "a long line by LMTP", true, 1, { HELLO_LMTP, ENVELOPE,
+	    "S 250 Ok", "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true,
+	    { OK }, "2.0.0", NULL, true,
+	    .content = BYTES("A: b\r\n\r\n" X1000 "\r\n"),
+	    .want = "A: b\r\n\r\n" X1000 "\r\n.\r\n" },
 	{ "a bare CR is refused", false, 1, { HELLO, ENVELOPE, "S 250 Ok",
 	    "S 250 Ok", "S 354 go" }, true, { PERM }, "5.6.0", "bare CR",
 	    false, .content = BYTES("a\r\n.\rb\r\n") },
