@@ -51,7 +51,7 @@ extern const struct section_kind store_section;
 /* A record has this many numbers, a step at most so many keys and so on. */
 #define STORE_VALUES	8
 #define STORE_NOTE_MAX	500		/* bytes; the caller cuts what is longer */
-#define STORE_KEYS	4
+#define STORE_KEYS	16
 #define STORE_ARGUMENTS	8
 #define STORE_TEXTS	2
 #define STORE_RESULTS	16
