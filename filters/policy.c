@@ -14,6 +14,8 @@
 #include "filters/policy_link.h"
 #include "filters/policy_request.h"
 #include "filters/trace.h"
+#include "policy/access_list.h"
+#include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
 #include "policy/policy.h"
@@ -340,3 +342,7 @@ const struct filter filter_policy_profile = POLICY_FILTER("policy_profile",
 const struct filter filter_dnsbl = POLICY_FILTER("dnsbl", &dnsbl_section);
 const struct filter filter_greylist = POLICY_FILTER("greylist",
     &greylist_section);
+const struct filter filter_access_list = POLICY_FILTER("access_list",
+    &access_list_section);
+const struct filter filter_correspondents = POLICY_FILTER("correspondents",
+    &correspondents_section);

@@ -11,6 +11,7 @@
 /* "policy": the default profile; a title of policy_profile: that one. */
 extern const struct filter filter_policy, filter_policy_profile;
 
+extern const struct filter filter_access_list, filter_correspondents;
 extern const struct filter filter_dnsbl;
 extern const struct filter filter_greylist;
 

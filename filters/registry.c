@@ -17,6 +17,8 @@ const struct filter *const filters_all[] = {
 	&filter_policy_profile,
 	&filter_dnsbl,
 	&filter_greylist,
+	&filter_access_list,
+	&filter_correspondents,
 	&filter_spf,
 	&filter_dkim,
 	&filter_arc,

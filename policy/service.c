@@ -5,12 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/access_list.h"
+#include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
 
 const struct policy_service *const policy_services[] = {
 	&dnsbl_service,
 	&greylist_service,
+	&access_list_service,
+	&correspondents_service,
 	NULL
 };
 

@@ -1,0 +1,15 @@
+/* Texts of the configuration that become part of a reply line. */
+#ifndef POLICY_REPLY_TEXT_H
+#define POLICY_REPLY_TEXT_H
+
+struct buf;
+struct conf;
+struct conf_section;
+
+#define REPLY_TEXT_MAX 200
+
+/* Adds an error unless it is 1 to REPLY_TEXT_MAX printable characters. */
+void reply_text_check(const struct conf *, const struct conf_section *,
+    const char *option, const char *text, struct buf *errors);
+
+#endif

@@ -1,0 +1,173 @@
+#!/usr/bin/perl
+# Access lists and known correspondents: through our own gateway and for a real
+# Postfix, entries of the configuration and of millgatectl, over both back ends.
+
+use strict;
+use warnings;
+
+use Millgate::Peers;
+use Millgate::Test;
+use Test::More;
+
+my $dns = start_dns('friend.test' => [ '@ TXT "v=spf1 ip4:127.0.0.1 -all"' ],
+    'sender.test' => []);
+
+my $bob = 'bob@example.test';
+
+# Mail from address (127.0.0.1 unless told) as that sender.
+sub attempt {
+	my ($server, $from, $to, %options) = @_;
+	my $smtp = $server->smtp(%options);
+	my $reply = $smtp->deliver(from => $from, to => $to);
+
+	$smtp->close;
+	return $reply;
+}
+
+sub ctl_ok {
+	my ($server, $want, @words) = @_;
+	my ($status, $output) = $server->ctl(@words);
+
+	is $status, 0, "@words";
+	like $output, $want, 'and says so';
+}
+
+sub start_gateway {
+	my ($port, $store) = @_;
+	return start_millgate(text => <<"END" . $store);
+gateways = 1
+trusted_networks = { "127.0.0.9" }
+dns_stubs = { $dns->{stubs} }
+dns_timeout = 1s
+route "*" { via = { "maildir:\@DIR\@/mail" } }
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	hostname_lookup = no
+	filters = { spf, friends, blocked, correspondents, greylist }
+}
+access_list friends { action = allow entries = { "127.0.0.8/29" } }
+access_list blocked { entries = { ".bad.test" } message = "Go away" }
+greylist { delay = 1h }
+policy { listen = { "127.0.0.1:$port" } services = { blocked, correspondents } }
+END
+}
+
+my $greylisted = qr/^451 4\.7\.1 Greylisted/;
+
+# What the store holds counts for a Postfix, too.
+sub for_postfix {
+	my ($server, $port) = @_;
+
+	ctl_ok($server, qr/added/, qw(list add blocked spam.test));
+	my $postfix = start_postfix(main => {
+	    mydestination => 'example.test', local_recipient_maps => '',
+	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
+	    smtpd_relay_restrictions => 'reject_unauth_destination',
+	    smtpd_recipient_restrictions =>
+		"check_policy_service inet:127.0.0.1:$port" });
+	my $try = sub {
+		my $smtp = new_smtp(port => $postfix->{port});
+		my $reply = $smtp->deliver(from => $_[0], to => $bob);
+		$smtp->close;
+		return $reply;
+	};
+	like $try->('x@spam.test'), qr/^550 5\.7\.1 .*Go away/s,
+	    'Postfix refuses it, too';
+	like $try->('x@good.test'), qr/^250 /, 'but not others';
+	$postfix->{stop}->();
+	ctl_ok($server, qr/removed/, qw(list remove blocked spam.test));
+}
+
+sub lists {
+	my ($server) = @_;
+	like attempt($server, 'x@a.bad.test', $bob),
+	    qr/^550 5\.7\.1 Go away \[list-denied /,
+	    'an entry of the configuration refuses';
+	like attempt($server, 'x@spam.test', $bob), $greylisted,
+	    'who is on no list is a stranger';
+	like attempt($server, 'x@spam.test', $bob, local => '127.0.0.10'),
+	    qr/^250 /, 'a client that is allowed passes greylisting';
+
+	ctl_ok($server, qr/^blocked: spam\.test added$/m, qw(list add blocked
+	    Spam.test for 1h because they spam));
+	ctl_ok($server, qr/^blocked: 127\.0\.0\.3\/32 added$/m,
+	    qw(list add blocked 127.0.0.3));
+	ctl_ok($server, qr/^blocked 127\.0\.0\.3\/32$/m, qw(list show));
+	ctl_ok($server, qr/^blocked spam\.test for (?:60|59)m because they spam$/m,
+	    qw(list show blocked));
+	like attempt($server, 'x@spam.test', $bob), qr/^550 5\.7\.1 Go away/,
+	    'an entry of millgatectl refuses';
+	like attempt($server, 'y@other.test', $bob, local => '127.0.0.3'),
+	    qr/^550 5\.7\.1 Go away/, 'so does one of a client';
+	$server->wait_log(qr/policy: client=\S+, from=<x\@spam\.test>, to=<bob\@example\.test>, state=RCPT, action=reject, by=blocked, reason=list-denied \(spam\.test: they spam\)/);
+
+	my ($status, $output) = $server->ctl(qw(list add blocked nonsense));
+	isnt $status, 0, 'what is no entry is refused';
+	like $output, qr/not a network, domain/, 'and why';
+
+	ctl_ok($server, qr/^blocked: spam\.test removed$/m,
+	    qw(list remove blocked spam.test));
+	like attempt($server, 'x@spam.test', $bob), $greylisted,
+	    'taken out, it is a stranger again';
+}
+
+sub proofs {
+	my ($server) = @_;
+
+	ctl_ok($server, qr/added/, qw(list add friends friend.test));
+	like attempt($server, 'a@friend.test', 'p@example.test'), $greylisted,
+	    'before the message is there, nothing is proven';
+	ctl_ok($server, qr/added/, qw(list add friends to:p@example.test));
+	like attempt($server, 'a@friend.test', 'p@example.test'), qr/^250 /,
+	    'a recipient that is allowed';
+	ctl_ok($server, qr/removed/, qw(list remove friends to:p@example.test));
+	ctl_ok($server, qr/added/, qw(list add friends friend.test from
+	    127.0.0.4/30));
+	like attempt($server, 'a@friend.test', 'q@example.test',
+	    local => '127.0.0.5'), qr/^250 /,
+	    'a sender from the network that its entry names';
+	like attempt($server, 'a@friend.test', 'q@example.test',
+	    local => '127.0.0.3'), qr/^550 /, 'from another it is not';
+}
+
+sub correspondents {
+	my ($server) = @_;
+	my @friend = ('a@friend.test', 'user@example.test');
+
+	ctl_ok($server, qr/removed/, qw(list remove friends friend.test));
+	like attempt($server, @friend), $greylisted, 'a stranger';
+	like attempt($server, 'user@example.test', 'a@friend.test',
+	    local => '127.0.0.9'), qr/^250 /, 'our user writes to it';
+	# It is authentic at the end of a message, which greylisting does not
+	# let it come to; a recipient that is allowed lets it.
+	like attempt($server, @friend), $greylisted, 'not proven yet';
+	ctl_ok($server, qr/added/, qw(list add friends to:user@example.test));
+	like attempt($server, @friend), qr/^250 /, 'it gets to its end';
+	ctl_ok($server, qr/removed/,
+	    qw(list remove friends to:user@example.test));
+	wait_for('the network to be known', sub {
+		attempt($server, @friend) =~ /^250 / });
+	pass 'from its network it passes greylisting';
+	$server->wait_log(qr/policy: client=\S+, from=<a\@friend\.test>, to=<user\@example\.test>, state=RCPT, action=pass, by=correspondents \(known correspondent\)/);
+	like attempt($server, $friend[0], 'other@example.test'), $greylisted,
+	    'to another of us it is a stranger';
+}
+
+for my $store ('sqlite', 'redis') {
+	subtest $store => sub {
+		my $port = free_port();
+		my $redis = $store eq 'redis' ? start_redis() : undef;
+		my $server = start_gateway($port, $redis ? <<"END" : '');
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 500ms }
+END
+		lists($server);
+		proofs($server);
+		correspondents($server);
+		# Once is enough.
+		for_postfix($server, $port) unless $redis;
+		is $server->stop, 0, 'ends';
+		ok sanitizers_silent($server->log), 'sanitizers are silent';
+	};
+}
+
+done_testing;
