@@ -9,8 +9,7 @@ use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
 
-my $dns = start_dns('friend.test' => [ '@ TXT "v=spf1 ip4:127.0.0.1 -all"' ],
-    'sender.test' => []);
+my $dns = start_dns(test => [ 'friend TXT "v=spf1 ip4:127.0.0.1 -all"' ]);
 
 my $bob = 'bob@example.test';
 
