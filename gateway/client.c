@@ -21,7 +21,7 @@
 #include "base/task.h"
 #include "gateway/client_data.h"
 #include "gateway/client_private.h"
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #define min_of(a, b) ((a) < (b) ? (a) : (b))
 

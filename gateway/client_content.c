@@ -8,7 +8,7 @@
 #include "filters/mail.h"
 #include "gateway/client_data.h"
 #include "gateway/client_private.h"
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #define VECTORS_MAX 256
 #define FILE_CHUNK 65536

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "gateway/client.h"
 #include "gateway/client_private.h"
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 /*
  * Commands sent at once.  RFC 2920, 3.1: the replies not yet read must fit the

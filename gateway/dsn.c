@@ -10,7 +10,7 @@
 #include "base/buf.h"
 #include "filters/mime.h"
 #include "gateway/client_data.h"
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #define FOLD_COLUMN 72
 #define FOLD_HARD 900			/* RFC 5322, 2.1.1: 998 */

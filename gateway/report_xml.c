@@ -15,7 +15,7 @@
 
 #include "base/buf.h"
 #include "base/task.h"
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #define NAMESPACE	"urn:ietf:params:xml:ns:dmarc-2.0"
 #define VALUE_SIZE	1024

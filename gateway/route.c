@@ -12,7 +12,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "filters/envelope.h"
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #define ROUTE_OPTIONS(ROW, o)						\
 	ROW(o, via, strings, "mx", NULL, NULL,				\

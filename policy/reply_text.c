@@ -19,9 +19,9 @@ void
 reply_text_check(const struct conf *conf, const struct conf_section *section,
     const char *option, const char *text, struct buf *errors)
 {
-	if (text == NULL || *text == '\0' || strlen(text) > REPLY_TEXT_MAX ||
+	if (text == NULL || *text == '\0' || strlen(text) > REPLY_MESSAGE_MAX ||
 	    !is_plain(text))
 		conf_error(errors, conf, section, option,
 		    "is to be 1 to %d printable ASCII characters",
-		    REPLY_TEXT_MAX);
+		    REPLY_MESSAGE_MAX);
 }

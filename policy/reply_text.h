@@ -6,9 +6,9 @@ struct buf;
 struct conf;
 struct conf_section;
 
-#define REPLY_TEXT_MAX 200
+#define REPLY_MESSAGE_MAX 200
 
-/* Adds an error unless it is 1 to REPLY_TEXT_MAX printable characters. */
+/* Adds an error unless it is 1 to REPLY_MESSAGE_MAX printable characters. */
 void reply_text_check(const struct conf *, const struct conf_section *,
     const char *option, const char *text, struct buf *errors);
 

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
 

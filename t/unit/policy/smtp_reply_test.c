@@ -1,5 +1,5 @@
 /* Replies of a next hop: what is taken, what is refused, what is shown. */
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -108,5 +108,5 @@ keywords(void)
 	CU_ASSERT(len == 0);
 }
 
-SUITE(client_reply, { "table", table }, { "limits", limits },
+SUITE(smtp_reply, { "table", table }, { "limits", limits },
     { "keywords", keywords })

@@ -2,8 +2,8 @@
  * Replies of a next hop (RFC 5321, 4.2), line by line.  Pure: bytes in, a
  * reply or why not out.
  */
-#ifndef GATEWAY_CLIENT_REPLY_H
-#define GATEWAY_CLIENT_REPLY_H
+#ifndef POLICY_SMTP_REPLY_H
+#define POLICY_SMTP_REPLY_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* Replies of a next hop (RFC 5321, 4.2; enhanced codes: RFC 2034, RFC 3463). */
-#include "gateway/client_reply.h"
+#include "policy/smtp_reply.h"
 
 #include <stdint.h>
 #include <stdio.h>
