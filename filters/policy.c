@@ -18,6 +18,7 @@
 #include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
+#include "policy/limit.h"
 #include "policy/policy.h"
 #include "policy/profile.h"
 #include "policy/protocol.h"
@@ -40,9 +41,11 @@ struct asked {
 };
 
 static void
-add_service(struct instance *instance, const struct policy_service *service)
+add_service(struct instance *instance, const struct policy_service *service,
+    const struct conf_section *section)
 {
-	instance->states |= service->states;
+	instance->states |= service->filter_states != NULL ?
+	    service->filter_states(section) : service->states;
 	instance->learns |= service->outcome != NULL;
 	instance->strangers_only &= service->strangers_only;
 	if (service->answer_ms > instance->answer_ms)
@@ -60,7 +63,7 @@ add_services(struct instance *instance, const struct conf *conf,
 	for (; *names != NULL; names++)
 		if ((service = profile_service(conf, *names, &section,
 		    &why)) != NULL)
-			add_service(instance, service);
+			add_service(instance, service, section);
 }
 
 static void
@@ -89,7 +92,7 @@ setup(const struct conf *conf, const struct conf_section *section,
 	if (service != NULL) {
 		instance->name = section->title != NULL ? section->title :
 		    kind;
-		add_service(instance, service);
+		add_service(instance, service, section);
 	} else if (section->title != NULL) {
 		instance->profile = section->title;
 		add_services(instance, conf, ((const struct profile_options *)
@@ -346,3 +349,5 @@ const struct filter filter_access_list = POLICY_FILTER("access_list",
     &access_list_section);
 const struct filter filter_correspondents = POLICY_FILTER("correspondents",
     &correspondents_section);
+const struct filter filter_rate_limit = POLICY_FILTER("rate_limit",
+    &limit_section);

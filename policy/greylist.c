@@ -20,7 +20,6 @@
 #include "policy/store.h"
 #include "policy/subject.h"
 
-#define MESSAGE_MAX	200
 #define GROUP_SIZE	SUBJECT_NETWORK_SIZE
 #define KEY_SIZE	(GROUP_SIZE + SUBJECT_DIGEST_HEX + 16)
 
@@ -263,16 +262,6 @@ greylist_free(struct greylist **greylistp)
 	*greylistp = NULL;
 }
 
-/* It becomes part of a reply line. */
-static bool
-is_plain(const char *text)
-{
-	for (; *text != '\0'; text++)
-		if (*text < ' ' || *text > '~')
-			return false;
-	return true;
-}
-
 static void
 check_options(const struct conf *conf, struct buf *errors)
 {
@@ -285,11 +274,7 @@ check_options(const struct conf *conf, struct buf *errors)
 	if (o->delay >= o->retry_window)
 		conf_error(errors, conf, section, "delay",
 		    "must be less than retry_window");
-	if (o->message == NULL || *o->message == '\0' ||
-	    strlen(o->message) > MESSAGE_MAX || !is_plain(o->message))
-		conf_error(errors, conf, section, "message",
-		    "is to be 1 to %d printable ASCII characters",
-		    MESSAGE_MAX);
+	policy_check_message(conf, section, o->message, errors);
 }
 
 /* --- the service --- */

@@ -5,16 +5,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/conf.h"
 #include "policy/access_list.h"
 #include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
+#include "policy/limit.h"
+
+#define MESSAGE_MAX	200
 
 const struct policy_service *const policy_services[] = {
 	&dnsbl_service,
 	&greylist_service,
 	&access_list_service,
 	&correspondents_service,
+	&limit_service,
 	NULL
 };
 
@@ -62,4 +67,20 @@ policy_decide(struct policy_decision *decision, enum policy_verb verb,
 	va_start(arguments, format);
 	vsnprintf(decision->text, sizeof(decision->text), format, arguments);
 	va_end(arguments);
+}
+
+void
+policy_check_message(const struct conf *conf,
+    const struct conf_section *section, const char *message,
+    struct buf *errors)
+{
+	const char *c = message != NULL ? message : "";
+
+	while (*c >= ' ' && *c <= '~')
+		c++;
+	if (message == NULL || c == message || *c != '\0' ||
+	    c - message > MESSAGE_MAX)
+		conf_error(errors, conf, section, "message",
+		    "is to be 1 to %d printable ASCII characters",
+		    MESSAGE_MAX);
 }

@@ -102,6 +102,8 @@ typedef int policy_command_f(const struct policy_instance *, size_t count,
 struct policy_service {
 	const struct section_kind *options;
 	unsigned states;		/* when it is asked */
+	/* When our own filter needs to ask it; NULL: at all of its states. */
+	unsigned (*filter_states)(const struct conf_section *);
 	bool strangers_only;		/* not about trusted clients and users */
 	int64_t answer_ms;		/* what it may take; 0: a second */
 
@@ -134,5 +136,9 @@ const struct policy_service *policy_service_find(const struct section_kind *);
 void policy_decide(struct policy_decision *, enum policy_verb,
     const char *reason, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Checks the option "message", which becomes part of a reply line. */
+void policy_check_message(const struct conf *, const struct conf_section *,
+    const char *message, struct buf *errors);
 
 #endif
