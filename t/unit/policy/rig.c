@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -155,6 +157,21 @@ rig_alone(void (*run)(struct rig *))
 	remove_directory(&rig);
 }
 
+/* A socket that is there may not be listened on yet. */
+static bool
+answers(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	bool connected;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", path);
+	connected = connect(fd, (struct sockaddr *)&address,
+	    sizeof(address)) == 0;
+	close(fd);
+	return connected;
+}
+
 static pid_t
 start_redis(const struct rig *rig)
 {
@@ -169,7 +186,7 @@ start_redis(const struct rig *rig)
 		    "--daemonize", "no", (char *)NULL);
 		_exit(127);
 	}
-	for (int i = 0; i < 500 && access(sock, F_OK) != 0; i++)
+	for (int i = 0; i < 2000 && !answers(sock); i++)
 		usleep(10000);
 	return pid;
 }
