@@ -140,7 +140,8 @@ relay_start_process(struct process *process, const char **why)
 	relay_start(state.relay, state.queue);
 	task_detach("doorbell", hear_doorbell, NULL);
 	if (state.reports != NULL)
-		report_sender_start(state.reports, state.queue);
+		report_sender_start(state.reports, state.queue,
+		    process_spool_directory(process));
 	queue_command_serve(PROCESS_FD_QUEUE, state.queue, state.relay,
 	    state.reports);
 	return 0;

@@ -32,9 +32,13 @@
 /* A console that does not read has this long. */
 #define ANSWER_MS 5000
 
+#define FULL_MS 20
+
+/* What takes long says so, before the console loses patience. */
+#define SIGN_OF_LIFE_MS 2000
+
 struct answer_state {
 	int link;
-	struct task_fd *fd;
 	unsigned long number;
 	struct buf part;
 	bool broken;
@@ -54,8 +58,9 @@ send_text(struct answer_state *answer, const char *text)
 
 	while (!answer->broken &&
 	    link_send(answer->link, -1, "%lu %s", answer->number, text) != 0)
-		if (errno != EAGAIN || task_fd_wait(answer->fd, TASK_WRITE,
-		    deadline) != 0)
+		/* Several tasks may: a descriptor is one task's to wait for. */
+		if (errno != EAGAIN || task_now() >= deadline ||
+		    task_sleep(FULL_MS) != 0)
 			answer->broken = true;
 }
 
@@ -336,6 +341,9 @@ do_sites(struct service *service, struct answer_state *answer, const char *id)
 	return NULL;
 }
 
+/* Not a reason: the answer is another task's. */
+static const char answers_later[] = "later";
+
 static const char no_reports[] =
     "no reports are made: dmarc_report has no email";
 
@@ -354,18 +362,62 @@ do_dmarc_list(struct service *service, struct answer_state *answer,
 	return why;
 }
 
+/* Reports that are sent for somebody who waits for the answer. */
+struct sending {
+	struct answer_state answer;
+	struct report_sender *reports;
+	char domain[WORD_SIZE];
+	struct buf lines;		/* not yet told */
+	const char *why;
+};
+
+static void
+send_reports(void *argument)
+{
+	struct sending *sending = argument;
+
+	sending->why = report_sender_force(sending->reports, sending->domain,
+	    &sending->lines);
+}
+
+/* Tells what is said meanwhile; at times that it goes on. */
+static void
+tell_reports(void *argument)
+{
+	struct sending *sending = argument;
+	struct task *task = task_start("dmarc-send", send_reports, sending);
+	struct buf lines;
+
+	while (task_join(&task, task_deadline(SIGN_OF_LIFE_MS)) == -1 &&
+	    errno == ETIMEDOUT) {
+		lines = sending->lines;
+		sending->lines = (struct buf)BUF_INIT;
+		add_lines(&sending->answer, &lines);
+		flush_part(&sending->answer);
+		send_text(&sending->answer, "+");
+	}
+	task_reap(&task);
+	add_lines(&sending->answer, &sending->lines);
+	finish(&sending->answer, sending->why);
+	free(sending);
+}
+
+/* In a task of its own, as others ask meanwhile. */
 static const char *
 do_dmarc_send(struct service *service, struct answer_state *answer,
     const char *domain)
 {
-	struct buf text = BUF_INIT;
-	const char *why;
+	struct sending *sending;
 
 	if (service->reports == NULL)
 		return no_reports;
-	why = report_sender_force(service->reports, domain, &text);
-	add_lines(answer, &text);
-	return why;
+	if ((sending = calloc(1, sizeof(*sending))) == NULL)
+		fatal("out of memory");
+	sending->answer = *answer;
+	sending->reports = service->reports;
+	snprintf(sending->domain, sizeof(sending->domain), "%s", domain);
+	task_detach("dmarc-send", tell_reports, sending);
+	return answers_later;
 }
 
 /* Returns NULL, or why it can't be done. */
@@ -387,10 +439,11 @@ static const struct {
 };
 
 static void
-serve_one(struct service *service, struct task_fd *fd, const char *text)
+serve_one(struct service *service, const char *text)
 {
-	struct answer_state answer = { .link = service->link, .fd = fd };
+	struct answer_state answer = { .link = service->link };
 	char word[16] = "", id[WORD_SIZE] = "";
+	const char *why;
 
 	if (sscanf(text, "%lu %15s %255s", &answer.number, word, id) < 2) {
 		log_warn(NULL, "the console sent a request that makes no "
@@ -402,7 +455,9 @@ serve_one(struct service *service, struct task_fd *fd, const char *text)
 			if (commands[i].changes)
 				log_info(NULL, "operator: queue %s %s", word,
 				    id);
-			finish(&answer, commands[i].act(service, &answer, id));
+			why = commands[i].act(service, &answer, id);
+			if (why != answers_later)
+				finish(&answer, why);
 			return;
 		}
 	finish(&answer, "no such command");
@@ -423,7 +478,7 @@ serve(void *argument)
 		if (passed != -1)
 			close(passed);
 		if (len > 0)
-			serve_one(service, &fd, text);
+			serve_one(service, text);
 		else if (len == 0 || (errno != EAGAIN && errno != EINTR) ||
 		    task_fd_wait(&fd, TASK_READ, DEADLINE_NEVER) != 0)
 			break;

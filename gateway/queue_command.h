@@ -6,8 +6,8 @@
  *		"NUMBER hold ID", "NUMBER release ID", "NUMBER delete ID",
  *		"NUMBER sites", "NUMBER dmarc-list",
  *		"NUMBER dmarc-send [DOMAIN]"
- * Answer:	any number of "NUMBER +LINES", then "NUMBER =ok" or
- *		"NUMBER =error TEXT"
+ * Answer:	any number of "NUMBER +LINES", without lines to say that it takes
+ *		time, then "NUMBER =ok" or "NUMBER =error TEXT"
  */
 #ifndef GATEWAY_QUEUE_COMMAND_H
 #define GATEWAY_QUEUE_COMMAND_H

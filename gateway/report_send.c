@@ -2,11 +2,14 @@
 #include "gateway/report_send.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+
+#include <openssl/sha.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -23,6 +26,8 @@
 #include "gateway/notice.h"
 #include "gateway/queue.h"
 #include "gateway/report.h"
+#include "gateway/report_claim.h"
+#include "gateway/report_ledger.h"
 #include "policy/client.h"
 #include "policy/protocol.h"
 #include "policy/report.h"
@@ -31,10 +36,10 @@
 #define DNS_MS		60000
 #define LOOK_MS		60000		/* for what is due, at most */
 #define DAY_MS		INT64_C(86400000)
-#define HEAD_FIELDS	9
-#define ROW_FIELDS	11
-#define DKIM_MAX	16
 #define TO_MAX		10
+#define PARTS_MAX	16
+#define ID_BYTES	10		/* in hexadecimal digits */
+#define LEDGER		"journal/reports-sent"	/* where the relay may write */
 
 struct report_sender {
 	const struct conf *conf;
@@ -42,21 +47,16 @@ struct report_sender {
 	const char *hostname;
 	struct notices *notices;
 	struct queue *queue;
+	struct report_ledger *ledger;
 	struct task *task;
+	bool stopping;
 };
 
 /* One report, from the claim to the message. */
 struct work {
 	const struct report_sender *sender;
 	struct arena *arena;
-	struct policy_client *client;
-	const char *domain;
-	int64_t begin_ms, id;
-	const char *rua;
-	struct report_facts facts;
-	struct report_row *rows;
-	size_t row_count;
-	uint64_t messages;
+	struct report_claim claim;
 	const char *to[TO_MAX];
 	size_t to_count;
 	struct buf *lines;		/* for who asked, or NULL */
@@ -95,126 +95,6 @@ ask(struct policy_client *client, const char *verb, const char *domain,
 	return ANSWER_UNKNOWN;
 }
 
-/* Fields parted by tabs; how many, at most max. */
-static size_t
-split(char *line, char **fields, size_t max)
-{
-	size_t count = 0;
-	char *field;
-
-	while (count < max && (field = strsep(&line, "\t")) != NULL)
-		fields[count++] = field;
-	return count;
-}
-
-static const char *
-or_null(const char *text)
-{
-	return text[0] != '\0' ? text : NULL;
-}
-
-/* Those that pass first: a reader may heed only a few. */
-static void
-take_signatures(struct work *work, struct report_row *row, char **fields,
-    size_t count)
-{
-	struct report_dkim *dkim = arena_alloc(work->arena,
-	    DKIM_MAX * sizeof(*dkim));
-
-	row->dkim = dkim;
-	for (int pass = 1; pass >= 0; pass--)
-		for (size_t i = 0; i + 2 < count; i += 3)
-			if ((strcmp(fields[i + 2], "pass") == 0) == pass &&
-			    row->dkim_count < DKIM_MAX)
-				dkim[row->dkim_count++] = (struct report_dkim){
-				    fields[i], fields[i + 1], fields[i + 2] };
-}
-
-static void
-take_row(struct work *work, char *line)
-{
-	char *fields[1 + ROW_FIELDS + 3 * DKIM_MAX], **f = fields + 1;
-	size_t count = split(line, fields, sizeof(fields) / sizeof(fields[0]));
-	struct report_row *row = &work->rows[work->row_count];
-	struct report_reason *reason;
-
-	if (count < 1 + ROW_FIELDS)
-		return;
-	*row = (struct report_row){
-		.source_ip = f[0], .count = strtoull(fields[0], NULL, 10),
-		.disposition = f[1], .dkim_aligned = strcmp(f[2], "pass") == 0,
-		.spf_aligned = strcmp(f[3], "pass") == 0,
-		.header_from = f[6], .envelope_from = f[7],
-	};
-	if (f[4][0] != '\0') {
-		reason = arena_alloc(work->arena, sizeof(*reason));
-		*reason = (struct report_reason){ f[4], or_null(f[5]) };
-		row->reasons = reason;
-		row->reason_count = 1;
-	}
-	/* RFC 9990, 3.1.1.13: SPF's result of MAIL FROM alone. */
-	if (strcmp(f[9], "mfrom") == 0 && f[8][0] != '\0')
-		row->spf = (struct report_spf){ f[8], f[10] };
-	take_signatures(work, row, f + ROW_FIELDS, count - 1 - ROW_FIELDS);
-	work->messages += row->count;
-	work->row_count++;
-}
-
-static int
-take_head(struct work *work, char *line)
-{
-	char *f[HEAD_FIELDS];
-
-	if (split(line, f, HEAD_FIELDS) != HEAD_FIELDS)
-		return -1;
-	work->facts.treewalk = strcmp(f[0], "treewalk") == 0;
-	work->facts.p = or_null(f[1]);
-	work->facts.sp = or_null(f[2]);
-	work->facts.np = or_null(f[3]);
-	work->facts.adkim = or_null(f[4]);
-	work->facts.aspf = or_null(f[5]);
-	work->facts.fo = or_null(f[6]);
-	work->facts.testing = strcmp(f[7], "y") == 0;
-	work->rua = f[8];
-	return 0;
-}
-
-/* What a claim brought (store.h), taken apart where it stands. */
-static int
-take_claim(struct work *work, char *text)
-{
-	const struct report_options *options = work->sender->options;
-	char *line = strsep(&text, "\n"), *head = strsep(&text, "\n"), *f[4];
-	int64_t end, now = clock_wall_ms();
-	size_t count = 0;
-
-	if (line == NULL || head == NULL || split(line, f, 4) != 4)
-		return -1;
-	work->domain = f[0];
-	work->begin_ms = strtoll(f[1], NULL, 10);
-	work->id = strtoll(f[2], NULL, 10);
-	end = work->begin_ms + options->interval;
-	work->facts = (struct report_facts){
-		.organization = options->organization != NULL ?
-		    options->organization : work->sender->hostname,
-		.email = options->email, .extra_contact = options->contact,
-		.report_id = arena_printf(work->arena, "%" PRIx64 "x%" PRIx64,
-		    work->begin_ms / 1000, work->id),
-		.domain = work->domain, .begin = work->begin_ms / 1000,
-		.end = (end < now ? end : now) / 1000,
-	};
-	if (take_head(work, head) != 0 || text == NULL)
-		return -1;
-	for (const char *at = text; *at != '\0'; at++)
-		count += *at == '\n';
-	work->rows = arena_alloc(work->arena, (count + 1) *
-	    sizeof(*work->rows));
-	while ((line = strsep(&text, "\n")) != NULL)
-		if (*line != '\0')
-			take_row(work, line);
-	return work->row_count > 0 ? 0 : -1;
-}
-
 /* --- what is said of it --- */
 
 static void
@@ -227,8 +107,8 @@ say(const struct work *work, const char *format, ...)
 	struct buf text = BUF_INIT;
 	va_list arguments;
 
-	buf_printf(&text, "dmarc-report: domain=%s, id=%s, ", work->domain,
-	    work->facts.report_id);
+	buf_printf(&text, "dmarc-report: domain=%s, id=%s, ", work->claim.domain,
+	    work->claim.facts.report_id);
 	va_start(arguments, format);
 	buf_vprintf(&text, format, arguments);
 	va_end(arguments);
@@ -270,7 +150,7 @@ add_destination(struct work *work, const struct dmarc_uri *uri, size_t size)
 		say(work, "to=<%s>, refused: no domain", uri->address);
 		return 0;
 	}
-	switch (dmarc_external_check(&lookup, work->domain, host, &external)) {
+	switch (dmarc_external_check(&lookup, work->claim.domain, host, &external)) {
 	case ANSWER_YES:
 		break;
 	case ANSWER_NO:
@@ -297,8 +177,8 @@ add_destination(struct work *work, const struct dmarc_uri *uri, size_t size)
 static int
 find_destinations(struct work *work, size_t size)
 {
-	const char *at = work->rua, *end = at + strlen(at);
-	bool late = clock_wall_ms() > work->begin_ms +
+	const char *at = work->claim.rua, *end = at + strlen(at);
+	bool late = clock_wall_ms() > work->claim.begin_ms +
 	    work->sender->options->interval + DAY_MS;
 	struct dmarc_uri uri;
 	int rc, asked = 0;
@@ -311,11 +191,76 @@ find_destinations(struct work *work, size_t size)
 
 /* --- the message --- */
 
-static int
-commit(struct work *work, const struct buf *gzip)
+/* A report that is too large for one message goes in several. */
+struct part {
+	struct report_facts facts;
+	struct buf gzip;
+	const char *key;		/* in the ledger */
+	char id[ENVELOPE_ID_SIZE];
+	uint64_t messages;
+	size_t rows;
+};
+
+/* The same whenever it is sent again, so that the queue knows it. */
+static void
+make_id(char id[ENVELOPE_ID_SIZE], const char *key)
 {
-	const struct report_options *options = work->sender->options;
-	const struct report_mail mail = { .submitter = work->sender->hostname,
+	unsigned char hash[SHA256_DIGEST_LENGTH];
+
+	SHA256((const unsigned char *)key, strlen(key), hash);
+	for (size_t i = 0; i < ID_BYTES; i++)
+		snprintf(id + 2 * i, 3, "%02X", hash[i]);
+}
+
+/* Number i of count parts; -1: *why. */
+static int
+part_make(struct work *work, struct part *part, size_t i, size_t count,
+    const char **why)
+{
+	size_t from = work->claim.row_count * i / count;
+
+	part->rows = work->claim.row_count * (i + 1) / count - from;
+	part->facts = work->claim.facts;
+	part->key = work->claim.key;
+	part->messages = 0;
+	if (count > 1) {
+		/* RFC 9990, 3.5.2: several reports of a time, told apart. */
+		part->facts.report_id = arena_printf(work->arena, "%sp%zuof%zu",
+		    work->claim.facts.report_id, i + 1, count);
+		part->key = arena_printf(work->arena, "%s %zu", work->claim.key,
+		    i + 1);
+	}
+	make_id(part->id, part->key);
+	for (size_t r = from; r < from + part->rows; r++)
+		part->messages += work->claim.rows[r].count;
+	buf_reset(&part->gzip);
+	return report_xml(&part->facts, work->claim.rows + from, part->rows,
+	    &part->gzip, why) == -1 ? -1 : 0;
+}
+
+/* As few parts as do.  Returns how many; 0: *why. */
+static size_t
+divide(struct work *work, struct part *parts, const char **why)
+{
+	size_t count, i;
+
+	for (count = 1; count <= PARTS_MAX && count <= work->claim.row_count;
+	    count *= 2) {
+		for (i = 0; i < count; i++)
+			if (part_make(work, &parts[i], i, count, why) != 0)
+				break;
+		if (i == count)
+			return count;
+	}
+	return 0;
+}
+
+static int
+commit(struct work *work, const struct part *part)
+{
+	const struct report_sender *sender = work->sender;
+	const struct report_options *options = sender->options;
+	const struct report_mail mail = { .submitter = sender->hostname,
 		.to = work->to, .to_count = work->to_count,
 		.now_ms = clock_wall_ms() };
 	struct envelope envelope = { .arrived_ms = mail.now_ms,
@@ -326,11 +271,11 @@ commit(struct work *work, const struct buf *gzip)
 	const char *why;
 	int rc;
 
-	envelope_id_make(envelope.id);
+	memcpy(envelope.id, part->id, sizeof(envelope.id));
 	for (size_t i = 0; i < work->to_count; i++)
 		envelope_add_recipient(&envelope, work->arena, work->to[i]);
-	rc = report_mail_print(&work->facts, &mail, gzip->data, gzip->len,
-	    &text, &why);
+	rc = report_mail_print(&part->facts, &mail, part->gzip.data,
+	    part->gzip.len, &text, &why);
 	if (rc != 0) {
 		say(work, "refused: %s", why);
 		buf_release(&text);
@@ -338,16 +283,36 @@ commit(struct work *work, const struct buf *gzip)
 	}
 	slice.data = text.data;
 	slice.len = text.len;
-	rc = notices_send(work->sender->notices, &envelope, &slice, 1, &why);
+	rc = notices_send(sender->notices, &envelope, &slice, 1, &why);
 	buf_release(&text);
 	if (rc != 0) {
 		say(work, "cannot store it: %s", why);
 		return -1;
 	}
+	report_ledger_add(sender->ledger, part->key);
 	for (size_t i = 0; i < work->to_count; i++)
 		say(work, "to=<%s>, messages=%" PRIu64 ", rows=%zu, sent: %s",
-		    work->to[i], work->messages, work->row_count, envelope.id);
-	queue_poll(work->sender->queue);
+		    work->to[i], part->messages, part->rows, envelope.id);
+	queue_poll(sender->queue);
+	return 0;
+}
+
+/* -1: it is to be tried again later, what went already excepted. */
+static int
+commit_all(struct work *work, const struct part *parts, size_t count)
+{
+	const struct report_sender *sender = work->sender;
+
+	if (count > 1)
+		say(work, "too large for one, goes in %zu parts", count);
+	for (size_t i = 0; i < count; i++) {
+		if (report_ledger_has(sender->ledger, parts[i].key) ||
+		    queue_find(sender->queue, parts[i].id) != NULL)
+			say(work, "sent before: %s", parts[i].id);
+		else if (commit(work, &parts[i]) != 0)
+			return -1;
+	}
+	report_ledger_add(sender->ledger, work->claim.key);
 	return 0;
 }
 
@@ -355,21 +320,51 @@ commit(struct work *work, const struct buf *gzip)
 static int
 make(struct work *work)
 {
-	struct buf gzip = BUF_INIT;
-	const char *why;
+	struct part parts[PARTS_MAX] = { 0 };
+	size_t count, largest = 0;
+	const char *why = "no rows";
 	int rc = 0;
 
-	if (report_xml(&work->facts, work->rows, work->row_count, &gzip,
-	    &why) == -1)
+	if (report_ledger_has(work->sender->ledger, work->claim.key))
+		return 0;
+	count = divide(work, parts, &why);
+	for (size_t i = 0; i < count; i++)
+		if (parts[i].gzip.len > largest)
+			largest = parts[i].gzip.len;
+	if (count == 0)
 		say(work, "refused: %s", why);
-	else if (find_destinations(work, gzip.len) != 0)
+	else if (find_destinations(work, largest) != 0)
 		rc = -1;
 	else if (work->to_count == 0)
 		say(work, "refused: nobody takes it");
 	else
-		rc = commit(work, &gzip);
-	buf_release(&gzip);
+		rc = commit_all(work, parts, count);
+	for (size_t i = 0; i < PARTS_MAX; i++)
+		buf_release(&parts[i].gzip);
 	return rc;
+}
+
+/* Tells the store, and forgets it when the store knows.  UNKNOWN: *why. */
+static enum answer
+tell_done(const struct report_sender *sender, struct policy_client *client,
+    const char *key, const char **why)
+{
+	struct buf answer = BUF_INIT;
+	/* The ledger's own may go while we wait. */
+	char *copy = strdup(key), *domain = strdup(key);
+	size_t len = strcspn(key, " ");
+	enum answer result;
+
+	if (copy == NULL || domain == NULL)
+		fatal("out of memory (reports)");
+	domain[len] = '\0';
+	result = ask(client, "done", domain, copy + len + 1, &answer, why);
+	if (result != ANSWER_UNKNOWN)
+		report_ledger_remove(sender->ledger, copy);
+	free(domain);
+	free(copy);
+	buf_release(&answer);
+	return result;
 }
 
 /* Claims and sends one.  YES; NO: there is none; UNKNOWN: *why. */
@@ -377,32 +372,46 @@ static enum answer
 send_one(const struct report_sender *sender, struct policy_client *client,
     const char *domain, bool now, struct buf *lines, const char **why)
 {
-	struct work work = { .sender = sender, .client = client,
-		.lines = lines, .arena = arena_new(0) };
-	struct buf text = BUF_INIT, answer = BUF_INIT;
+	struct work work = { .sender = sender, .lines = lines,
+		.arena = arena_new(0) };
+	struct buf text = BUF_INIT;
 	enum answer result;
-	char id[64];
 
 	result = ask(client, "claim", domain, now ? "now" : "", &text, why);
-	if (result != ANSWER_YES)
-		goto out;
-	if (take_claim(&work, text.data) != 0) {
+	if (result == ANSWER_YES && report_claim_parse(&work.claim, work.arena,
+	    sender->options, sender->hostname, text.data) != 0) {
 		*why = "a claim makes no sense";
 		result = ANSWER_UNKNOWN;
-		goto out;
 	}
-	if (make(&work) != 0)
-		goto out;
-	snprintf(id, sizeof(id), "%" PRId64 " %" PRId64, work.begin_ms,
-	    work.id);
-	if (ask(client, "done", work.domain, id, &answer, why) ==
-	    ANSWER_UNKNOWN)
+	if (result == ANSWER_YES && make(&work) == 0 &&
+	    tell_done(sender, client, work.claim.key, why) == ANSWER_UNKNOWN)
 		result = ANSWER_UNKNOWN;
-out:
-	buf_release(&answer);
 	buf_release(&text);
 	arena_free(&work.arena);
 	return result;
+}
+
+/* What the store was not there to hear.  UNKNOWN: it still is not. */
+static enum answer
+catch_up(const struct report_sender *sender, struct policy_client *client,
+    const char **why)
+{
+	const char *key;
+	int blanks;
+
+	for (size_t i = 0; (key = report_ledger_at(sender->ledger, i)) != NULL;
+	    i++) {
+		blanks = 0;
+		for (const char *p = key; *p != '\0'; p++)
+			blanks += *p == ' ';
+		/* Three words: all of it. */
+		if (blanks != 2)
+			continue;
+		if (tell_done(sender, client, key, why) == ANSWER_UNKNOWN)
+			return ANSWER_UNKNOWN;
+		i = SIZE_MAX;		/* the ledger has changed */
+	}
+	return ANSWER_YES;
 }
 
 /* All there are.  NULL, or why not. */
@@ -416,10 +425,12 @@ send_all(const struct report_sender *sender, const char *domain, bool now,
 
 	if (client == NULL)
 		return why;
-	do
+	result = catch_up(sender, client, &why);
+	while (result == ANSWER_YES && !sender->stopping)
 		result = send_one(sender, client, domain, now, lines, &why);
-	while (result == ANSWER_YES);
 	policy_client_free(&client);
+	if (result == ANSWER_YES)
+		return "the relay stops";
 	return result == ANSWER_NO ? NULL : why;
 }
 
@@ -427,13 +438,18 @@ static void
 look(void *argument)
 {
 	struct report_sender *sender = argument;
-	int64_t pause = sender->options->interval / 4;
+	int64_t later = sender->options->interval / 4, pause;
 	bool away = false;
 	const char *why;
 
-	if (pause > LOOK_MS)
-		pause = LOOK_MS;
+	if (later > LOOK_MS)
+		later = LOOK_MS;
+	pause = later;
+	/* What we sent before we died the store hears at once. */
+	if (report_ledger_at(sender->ledger, 0) != NULL)
+		pause = 0;
 	while (task_sleep(pause) == 0) {
+		pause = later;
 		why = send_all(sender, NULL, false, NULL);
 		if (why != NULL && !away)
 			log_warn(NULL, "dmarc-report: reports wait: %s", why);
@@ -459,8 +475,13 @@ report_sender_new(const struct conf *conf, const char *hostname,
 }
 
 void
-report_sender_start(struct report_sender *sender, struct queue *queue)
+report_sender_start(struct report_sender *sender, struct queue *queue,
+    const char *spool_directory)
 {
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" LEDGER, spool_directory);
+	sender->ledger = report_ledger_open(path);
 	sender->queue = queue;
 	sender->task = task_start("dmarc-reports", look, sender);
 }
@@ -468,8 +489,23 @@ report_sender_start(struct report_sender *sender, struct queue *queue)
 void
 report_sender_stop(struct report_sender *sender)
 {
-	if (sender != NULL)
-		task_reap(&sender->task);
+	if (sender == NULL)
+		return;
+	sender->stopping = true;
+	task_reap(&sender->task);
+}
+
+void
+report_sender_free(struct report_sender **senderp)
+{
+	struct report_sender *sender = *senderp;
+
+	*senderp = NULL;
+	if (sender == NULL)
+		return;
+	report_sender_stop(sender);
+	report_ledger_free(&sender->ledger);
+	free(sender);
 }
 
 const char *
@@ -509,7 +545,7 @@ report_sender_list(struct report_sender *sender, struct buf *lines)
 		why = NULL;
 		rest = answer.data;
 		while ((line = strsep(&rest, "\n")) != NULL)
-			if (split(line, f, 3) == 3) {
+			if (report_claim_split(line, f, 3) == 3) {
 				buf_puts(lines, f[0]);
 				put_time(lines, "from", f[1]);
 				put_time(lines, "due", f[2]);

@@ -16,11 +16,18 @@ struct report_sender;
 struct report_sender *report_sender_new(const struct conf *,
     const char *hostname, struct notices *);
 
-/* Looks for reports that are due, in a task of its own. */
-void report_sender_start(struct report_sender *, struct queue *);
+/*
+ * Looks for reports that are due, in a task of its own; notes in the spool
+ * which it has sent.
+ */
+void report_sender_start(struct report_sender *, struct queue *,
+    const char *spool_directory);
 
-/* Ends that task; NULL is fine. */
+/* Ends that task, and others between two reports; NULL is fine. */
 void report_sender_stop(struct report_sender *);
+
+/* When none of them is left. */
+void report_sender_free(struct report_sender **);
 
 /*
  * Sends what there is of a domain ("": of all), due or not, and appends a line

@@ -322,6 +322,78 @@ END
 	is $_->stop, 0, 'ends' for @fleet;
 };
 
+# It dies when the report is in the queue, but the store has not heard of it.
+# A host that hangs and a policy process that does make the time for that.
+subtest 'the relay dies' => sub {
+	my $sink = start_sink();
+	my ($key) = dkim_key('reports');
+	my $server = start_millgate(text => configuration(<<"END",
+dkim_sign ours { domains = { example.test } selector = s key = "$key" }
+END
+	    via => "smtp:127.0.0.1:$sink->{port}"));
+	my ($host) = $server->children('host');
+	my ($policy) = $server->children('policy');
+	my ($relay) = $server->children('relay');
+
+	attempt($server, 'own.test');
+	wait_list($server, 'own.test');
+	kill 'STOP', $host;
+	my $ctl = start_process('send', [ as_nobody(build_dir() .
+	    '/gateway/millgatectl', '-s', "$server->{dir}/run/control", 'dmarc',
+	    'send') ]);
+	$server->wait_log(qr/operator: queue dmarc-send/);
+	sleep 1;
+	kill 'STOP', $policy;
+	kill 'CONT', $host;
+	my $id = $server->wait_log(qr/domain=own\.test, .*rows=1, sent: (\w+)/);
+	kill 'KILL', $relay;
+	kill 'CONT', $policy;
+	wait_for('another relay', sub {
+		my ($now) = $server->children('relay');
+		return $now && $now != $relay;
+	});
+	wait_for('the store to hear of it', sub {
+		my ($status, $list) = $server->ctl('dmarc', 'list');
+		return $status == 0 && $list eq '';
+	});
+	ok 1, 'the store hears of it at once';
+	like +($server->ctl('dmarc', 'send'))[1], qr/nothing to report/,
+	    'there is no more to send';
+	wait_for('an empty queue', sub {
+		($server->ctl('queue', 'list'))[1] =~ /is empty/ });
+	# A crash may repeat a delivery; it is the same message then.
+	my %ids = map { field($_, 'report_id') => 1 } reports($sink);
+	is keys %ids, 1, 'one report was sent';
+	my $made = () = $server->log =~ /rows=1, sent: /g;
+	is $made, 1, 'and made once';
+	like $server->log, qr/\Q$id\E: to=<dmarc\@own\.test>.*status=sent/,
+	    'it arrives';
+	stop_process($ctl);
+	is $server->stop, 0, 'ends';
+};
+
+# Reports that take longer than an operator's patience with the relay.
+subtest 'it takes time' => sub {
+	my $sink = start_sink();
+	my ($key) = dkim_key('slow');
+	my $server = start_millgate(text => configuration(<<"END",
+dkim_sign ours { domains = { example.test } selector = s key = "$key" }
+END
+	    via => "smtp:127.0.0.1:$sink->{port}"));
+	my ($host) = $server->children('host');
+
+	attempt($server, $_) for qw(own.test forged.test);
+	wait_list($server, qw(own.test forged.test));
+	kill 'STOP', $host;
+	my $start = time;
+	my ($status, $output) = $server->ctl('dmarc', 'send');
+	cmp_ok time - $start, '>=', 10, 'longer than the console waits';
+	is $status, 0, 'the answer comes all the same';
+	is scalar(() = $output =~ /rows=1, sent: /g), 2, 'with both reports';
+	kill 'CONT', $host;
+	is $server->stop, 0, 'ends';
+};
+
 subtest 'no reports' => sub {
 	my $server = start_millgate;
 	my ($status, $output) = $server->ctl('dmarc', 'list');
