@@ -1,18 +1,17 @@
 /* Failed authentications by client address. */
 #include "gateway/auth_limit.h"
 
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "gateway/client_key.h"
 
 #define SETS 1024
 #define WAYS 4				/* addresses of the same hash */
 
 struct entry {
-	unsigned char address[8];
-	sa_family_t family;		/* AF_UNSPEC: free */
+	struct client_key key;		/* nobody's: free */
 	uint32_t failures;
 	int64_t last_ms;
 };
@@ -38,40 +37,12 @@ auth_limit_free(struct auth_limit **limitp)
 	*limitp = NULL;
 }
 
-/* What of the address tells clients apart.  False: it has none. */
-static bool
-key_of(const struct sockaddr_storage *client, struct entry *key)
-{
-	memset(key, 0, sizeof(*key));
-	key->family = client->ss_family;
-	if (client->ss_family == AF_INET)
-		memcpy(key->address, &((const struct sockaddr_in *)
-		    client)->sin_addr, 4);
-	else if (client->ss_family == AF_INET6)
-		memcpy(key->address, &((const struct sockaddr_in6 *)
-		    client)->sin6_addr, 8);
-	else
-		return false;
-	return true;
-}
-
-static size_t
-set_of(const struct entry *key)
-{
-	uint32_t hash = 2166136261u;		/* FNV-1a */
-
-	for (size_t i = 0; i < sizeof(key->address); i++)
-		hash = (hash ^ key->address[i]) * 16777619u;
-	return (hash ^ hash >> 15) % SETS;
-}
-
 /* Where its failures are, or -1. */
 static int
-find(const struct entry *set, const struct entry *key)
+find(const struct entry *set, const struct client_key *key)
 {
 	for (int i = 0; i < WAYS; i++)
-		if (set[i].family == key->family && memcmp(set[i].address,
-		    key->address, sizeof(key->address)) == 0)
+		if (client_key_equal(&set[i].key, key))
 			return i;
 	return -1;
 }
@@ -87,12 +58,12 @@ auth_limit_failures(const struct auth_limit *limit,
     const struct sockaddr_storage *client, int64_t now_ms)
 {
 	const struct entry *set;
-	struct entry key;
+	struct client_key key;
 	int way;
 
-	if (!key_of(client, &key))
+	if (!client_key_make(&key, client))
 		return 0;
-	set = limit->sets[set_of(&key)];
+	set = limit->sets[client_key_hash(&key) % SETS];
 	way = find(set, &key);
 	return way == -1 || is_old(&set[way], now_ms) ? 0 : set[way].failures;
 }
@@ -101,19 +72,20 @@ uint32_t
 auth_limit_add(struct auth_limit *limit,
     const struct sockaddr_storage *client, int64_t now_ms)
 {
-	struct entry *set, key;
+	struct client_key key;
+	struct entry *set;
 	int way;
 
-	if (!key_of(client, &key))
+	if (!client_key_make(&key, client))
 		return 0;
-	set = limit->sets[set_of(&key)];
+	set = limit->sets[client_key_hash(&key) % SETS];
 	way = find(set, &key);
 	if (way == -1) {
 		way = 0;
 		for (int i = 1; i < WAYS; i++)
 			if (set[i].last_ms < set[way].last_ms)
 				way = i;
-		set[way] = key;
+		set[way] = (struct entry){ .key = key };
 	} else if (is_old(&set[way], now_ms)) {
 		set[way].failures = 0;
 	}
@@ -127,12 +99,13 @@ void
 auth_limit_forget(struct auth_limit *limit,
     const struct sockaddr_storage *client)
 {
-	struct entry *set, key;
+	struct client_key key;
+	struct entry *set;
 	int way;
 
-	if (!key_of(client, &key))
+	if (!client_key_make(&key, client))
 		return;
-	set = limit->sets[set_of(&key)];
+	set = limit->sets[client_key_hash(&key) % SETS];
 	if ((way = find(set, &key)) != -1)
 		memset(&set[way], 0, sizeof(set[way]));
 }
