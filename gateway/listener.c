@@ -20,6 +20,7 @@
 #include "base/net.h"
 #include "base/table.h"
 #include "base/tls.h"
+#include "gateway/screen.h"
 #include "gateway/smtp_session.h"
 
 #define SESSION_ARENA 1024		/* names and HELO fit */
@@ -144,6 +145,9 @@ setup_listener(struct smtp_listener *listener, const struct conf *conf,
 	if (setup_tls(listener, conf, why) != 0 ||
 	    smtp_auth_setup(listener, why) != 0)
 		return -1;
+	if (listener->options->screen && listener->server->screen == NULL &&
+	    (listener->server->screen = screen_new(conf, why)) == NULL)
+		return -1;
 	listener->plan = chain_plan_new(conf, host_directory,
 	    listener->options->filters, why);
 	return listener->plan != NULL ? 0 : -1;
@@ -234,6 +238,7 @@ smtp_server_free(struct smtp_server **serverp)
 	}
 	free(server->listeners);
 	auth_limit_free(&server->auth_limit);
+	screen_free(&server->screen);
 	buf_release(&server->scratch);
 	free(server);
 }
@@ -413,6 +418,7 @@ serve(struct smtp_listener *listener, int fd,
 {
 	struct smtp_server *server = listener->server;
 	struct sockaddr_storage client = *address;
+	const char *banned;
 	enum answer trusted;
 
 	net_unmap(&client);
@@ -428,9 +434,15 @@ serve(struct smtp_listener *listener, int fd,
 		return -1;
 	}
 	trusted = client_trusted(server, &client);
+	if (trusted != ANSWER_YES && listener->options->screen &&
+	    (banned = screen_banned(server->screen, &client)) != NULL) {
+		turn_away(listener, fd, banned, &client);
+		return -1;
+	}
 	if (trusted != ANSWER_YES && client_is_full(listener, &client)) {
 		turn_away(listener, fd,
-		    "421 4.7.0 Too many connections from you\r\n", &client);
+		    "421 4.7.0 Too many connections from you "
+		    "[connection-limit]\r\n", &client);
 		return -1;
 	}
 	listener->sessions++;

@@ -58,6 +58,9 @@ enum listener_early { LISTENER_EARLY_REJECT, LISTENER_EARLY_LOG,
 	ROW(o, bare_newline, choice, "reject", "reject|normalize", NULL, \
 	    "A message with CR or LF outside CRLF, or NUL: refuse it, or "	\
 	    "make CRLF and spaces of them.")				\
+	ROW(o, screen, flag, "no", NULL, NULL,				\
+	    "Screen clients before they are greeted, as the section screen " \
+	    "says; trusted_networks are exempt.")			\
 	ROW(o, early_talker, choice, "reject", "reject|log|off", NULL,	\
 	    "A client that speaks before our greeting.")			\
 	ROW(o, greet_delay, duration, "0", "0", "1m",			\

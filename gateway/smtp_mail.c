@@ -233,6 +233,20 @@ note_refused(struct smtp_transaction *t, const char *address)
 		    address);
 }
 
+/* By screening, which a user who has logged in need not fear. */
+static bool
+screened_out(struct smtp_session *s, struct recipient *recipient)
+{
+	const struct verdict *verdict = &s->screen_verdict;
+
+	if (!smtp_verdict_refuses(verdict) || s->peer.user != NULL)
+		return false;
+	chain_rcpt_refused(s->chain, recipient, verdict->code, verdict->text);
+	smtp_refuse_verdict(s, "RCPT", recipient->address, verdict);
+	note_refused(s->transaction, recipient->address);
+	return true;
+}
+
 /* Our own rules; filters that asked for it hear of those refused. */
 static bool
 recipient_refused(struct smtp_session *s, struct recipient *recipient)
@@ -266,7 +280,8 @@ smtp_do_rcpt(struct smtp_session *s, struct smtp_span argument)
 	struct recipient *recipient = rcpt_command(s, argument);
 	struct verdict verdict;
 
-	if (recipient == NULL || recipient_refused(s, recipient))
+	if (recipient == NULL || screened_out(s, recipient) ||
+	    recipient_refused(s, recipient))
 		return;
 	if (is_known(t, recipient->address)) {
 		smtp_reply(s, 250, "2.1.5", "Ok");

@@ -80,6 +80,8 @@ put_reply(struct smtp_session *s, int code, const char *enhanced,
 	buf_release(&reply);
 	if (code >= 400)
 		s->errors++;
+	if (code >= 500)
+		s->offences++;
 }
 
 void

@@ -19,9 +19,11 @@
 #include "base/net.h"
 #include "base/table.h"
 #include "base/tls.h"
+#include "gateway/screen.h"
 
 #define HANDSHAKE_TIMEOUT_MS 30000
 #define NAME_TIMEOUT_MS 5000
+#define EARLY_OFFENCES 4		/* and one for the refusal */
 #define LONG_LINE_MAX (1024 * 1024)
 
 static const struct smtp_refusal
@@ -450,6 +452,7 @@ next_command(struct smtp_session *s)
 			    "Command ends in a bare <LF>");
 		} else
 			run_command(s, line, len);
+		screen_delay(s);
 		if (s->errors > errors)
 			s->refused[s->verb]++;
 		else
@@ -488,6 +491,14 @@ look_up_name(struct smtp_session *s)
 		peer->client_ptr = NULL;
 }
 
+/* Half a greeting: who takes it for a whole one speaks too early. */
+static bool
+tease(struct smtp_session *s)
+{
+	io_printf(s->io, "220-%s\r\n", s->server->hostname);
+	return smtp_session_flush(s);
+}
+
 /*
  * RFC 5321, 3.1: a client waits for the greeting.  Those who do not are mostly
  * not mail servers.  False: it was refused, or it has gone.
@@ -496,15 +507,20 @@ static bool
 early_talker(struct smtp_session *s)
 {
 	const struct listener_options *options = s->listener->options;
+	int64_t until = task_deadline(options->greet_delay);
 	ssize_t got;
 	char byte;
 
 	if (options->early_talker == LISTENER_EARLY_OFF ||
 	    s->listener->tls_implicit)
 		return true;
-	if (options->greet_delay > 0)
-		got = io_fill(s->io, smtp_session_deadline(s,
-		    options->greet_delay));
+	if (s->greet_wait > task_now() && !tease(s))
+		return false;
+	if (s->greet_wait > until)
+		until = s->greet_wait;
+	if (until > task_now())
+		got = io_fill(s->io, until < s->deadline ? until :
+		    s->deadline);
 	else
 		got = recv(io_fd(s->io), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (got < 0 && (errno == ETIMEDOUT || errno == EAGAIN))
@@ -514,6 +530,8 @@ early_talker(struct smtp_session *s)
 		return false;
 	}
 	log_info(NULL, "early talker: %s", s->client);
+	s->early = true;
+	s->offences += EARLY_OFFENCES;
 	if (options->early_talker == LISTENER_EARLY_LOG)
 		return true;
 	smtp_refuse(s, "CONNECT", NULL, &(struct smtp_refusal){ 554, "5.5.1",
@@ -534,7 +552,7 @@ session_begin(struct smtp_session *s)
 	    s->peer.client_name != NULL ? s->peer.client_name : "unknown",
 	    s->peer.client_address);
 	log_info(NULL, "connect from %s", s->client);
-	if (!early_talker(s))
+	if (!screen_begin(s) || !early_talker(s))
 		return;
 	s->chain = chain_new(s->listener->plan, &s->peer);
 	s->connect_verdict = chain_connect(s->chain);
@@ -588,6 +606,7 @@ session_end(struct smtp_session *s)
 	if (s->chain != NULL)
 		chain_free(&s->chain);
 	log_disconnect(s);
+	screen_end(s);
 	io_free(&s->io);
 	*s->previous = s->next;
 	if (s->next != NULL)

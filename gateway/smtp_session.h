@@ -25,6 +25,7 @@
 struct auth_limit;
 struct io;
 struct sasl;
+struct screen;
 struct tls_context;
 
 /* A listener as set up. */
@@ -72,6 +73,7 @@ struct smtp_server {
 	struct counter *counts[SMTP_COUNT_TOTAL];
 	struct histogram *transaction_time;
 	struct auth_limit *auth_limit;
+	struct screen *screen;		/* NULL: no listener has it */
 };
 
 /* Bits, so that a command's row can list the states that it is good in. */
@@ -128,12 +130,17 @@ struct smtp_session {
 	struct smtp_span asked_sender;	/* of a MAIL that is looked at */
 	/* A verdict at connect or HELO, which holds from MAIL on. */
 	struct verdict connect_verdict, helo_verdict;
+	/* By screening (screen.h): of recipients, unless a user logs in. */
+	struct verdict screen_verdict;
+	int64_t greet_wait;		/* no greeting before; 0: at once */
+	bool screened, passed, early, tarpit;
 	int64_t deadline;
 	bool waiting;			/* for a command: may be cancelled */
 	bool closing;
 	bool lost;			/* the client is gone */
 	enum smtp_verb verb;		/* the last one */
 	uint32_t errors, junk, messages, commands, auth_failures;
+	uint32_t offences, accepted;	/* replies of 5xx, messages */
 	uint32_t done[SMTP_VERB_COUNT], refused[SMTP_VERB_COUNT];
 };
 

@@ -11,6 +11,7 @@
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
 #include "policy/limit.h"
+#include "policy/screen.h"
 
 #define MESSAGE_MAX	200
 
@@ -20,6 +21,7 @@ const struct policy_service *const policy_services[] = {
 	&access_list_service,
 	&correspondents_service,
 	&limit_service,
+	&screen_service,
 	NULL
 };
 
