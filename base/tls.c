@@ -187,7 +187,7 @@ tls_context_ssl(const struct tls_context *context)
 	return context->ssl;
 }
 
-/* --- servers --- */
+/* --- identities --- */
 
 static int
 use_chain(SSL_CTX *ssl, const char *pem, size_t len, const char **why)
@@ -251,6 +251,8 @@ out:
 	BIO_free(bio);
 	return rc;
 }
+
+/* --- servers --- */
 
 static bool
 fits(const SSL_CTX *ssl, const char *name)
@@ -411,4 +413,13 @@ tls_client_new(const struct tls_settings *settings, enum tls_verify verify,
 failed:
 	tls_context_free(&context);
 	return NULL;
+}
+
+int
+tls_client_identify(struct tls_context *context, const char *chain_pem,
+    size_t chain_len, const char *key_pem, size_t key_len, const char **why)
+{
+	if (use_chain(context->ssl, chain_pem, chain_len, why) != 0)
+		return -1;
+	return use_key(context->ssl, key_pem, key_len, why);
 }

@@ -40,6 +40,10 @@ enum tls_verify {
 struct tls_context *tls_client_new(const struct tls_settings *,
     enum tls_verify, const char *ca_pem, size_t ca_len, const char **why);
 
+/* What a client shows if it is asked who it is.  0, or -1 and *why. */
+int tls_client_identify(struct tls_context *, const char *chain_pem,
+    size_t chain_len, const char *key_pem, size_t key_len, const char **why);
+
 void tls_context_free(struct tls_context **);
 
 #endif
