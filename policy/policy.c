@@ -49,18 +49,9 @@ void
 policy_check(const struct conf *conf, struct buf *errors)
 {
 	const struct policy_options *policy = conf_get(conf, "policy");
-	const struct store_options *store = conf_get(conf, "store");
-	const struct conf_section *section;
-	size_t count;
 
 	check_addresses(conf, "policy", "listen", policy->listen, errors);
-	check_addresses(conf, "store", "server", store->server, errors);
-	section = conf_sections(conf, "store", &count);
-	if (store->type == STORE_TYPE_REDIS && store->server[0] == NULL)
-		conf_error(errors, conf, section, "server", "is required");
-	if (store->user != NULL && store->password == NULL)
-		conf_error(errors, conf, section, "user",
-		    "needs a password, too");
+	store_check_options(conf, errors);
 	profile_check_options(conf, errors);
 	report_check_options(conf, errors);
 }

@@ -1,7 +1,3 @@
-/*
- * Redis: hiredis writes commands and reads replies, sockets and deadlines are
- * ours (RESP2).
- */
 #include "policy/redis.h"
 
 #include <errno.h>
@@ -9,437 +5,363 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "base/io.h"
 #include "base/log.h"
-#include "base/net.h"
 #include "base/task.h"
+#include "policy/redis_link.h"
+#include "policy/redis_sentinel.h"
+#include "policy/redis_topology.h"
 
-#define CONNECT_MS	1000		/* until the probe is answered */
-#define RETRY_FIRST_MS	250
-#define RETRY_MAX_MS	2000
-#define REPLY_MAX	1048576		/* bytes; a page of a scan */
-#define ELEMENTS_MAX	1000
-#define LATE_MAX	3		/* replies in a row, then it is away */
-#define WHY_SIZE	256
+#define NODES_MAX	256		/* of a cluster: those that own slots */
+#define NOBODY		NODES_MAX
+#define HOPS_MAX	5		/* redirections of a command */
+#define TRY_AGAIN_MS	2
+#define MAP_MS		1000		/* until a node has sent its map */
+#define MAP_EVERY_MS	30000
+#define MAP_PAUSE_MS	250		/* while something is wrong */
+#define MASTER_EVERY_MS	1000		/* who it is, by Sentinel */
 
-/* A command whose reply is to come; of an abandoned one nobody waits. */
-struct waiter {
-	redisReply *reply;
-	bool done, abandoned;
-	struct task_cond answered;
-	struct waiter *next;
+struct node {
+	struct redis *redis;
+	struct net_endpoint endpoint;
+	char name[NET_TEXT_SIZE];
+	struct redis_link *link;
+	bool away, owner;		/* of slots; all of them, if alone */
+	unsigned users;			/* commands under way */
+	char why[REDIS_WHY_SIZE + NET_TEXT_SIZE];
 };
-
-enum redis_state { REDIS_STATE_NEW, REDIS_STATE_UP, REDIS_STATE_AWAY };
 
 struct redis {
 	struct redis_settings settings;
 	struct net_endpoint *servers;
-	size_t server_count, server;	/* the one in use */
-	enum redis_state state;
-	struct task_cond changed;	/* of the state, from NEW */
+	size_t server_count;
+	struct redis_sentinel *sentinel, *watched;
+	struct node *nodes[NODES_MAX];	/* with gaps */
+	struct node *last;		/* whose reply was returned last */
+	bool down;
+
+	/* Of a cluster. */
+	uint16_t owners[REDIS_SLOTS];	/* index of a node, or NOBODY */
+	bool mapped, stale;
+	struct task_cond changed;	/* mapped or stale */
 	struct task *task;
-	struct io *io;			/* NULL: no connection */
-	redisReader *reader;
-	struct waiter *first, **last;
-	struct task_cond output;
-	bool lost;			/* the connection is to be reset */
-	bool unproven;			/* only a good reply shows it works */
-	bool closing;
-	unsigned late;
-	int64_t retry_ms;
-	char why[WHY_SIZE];
+	char why[REDIS_WHY_SIZE + NET_TEXT_SIZE];
 };
 
-/* --- replies --- */
+/* --- servers and their health --- */
 
-static redisReplyObjectFunctions reply_functions;
-
-/* "*100000000" must not make hiredis allocate that many pointers. */
-static void *
-create_small_array(const redisReadTask *task, int elements)
+/* Down: a server that is needed is away; without a map, all are. */
+static bool
+is_down(const struct redis *redis, const struct node **culprit)
 {
-	static const redisReplyObjectFunctions *defaults;
+	bool all = !redis->mapped, any = false;
 
-	if (elements > ELEMENTS_MAX)
-		return NULL;
-	if (defaults == NULL) {
-		redisReader *reader = redisReaderCreate();
+	for (size_t i = 0; i < NODES_MAX; i++) {
+		const struct node *node = redis->nodes[i];
 
-		if (reader == NULL)
-			return NULL;
-		defaults = reader->fn;
-		redisReaderFree(reader);
+		if (node == NULL)
+			continue;
+		if (node->away && (node->owner || *culprit == NULL))
+			*culprit = node;
+		if (node->away && node->owner)
+			any = true;
+		all = all && node->away;
 	}
-	return defaults->createArray(task, elements);
+	return any || (all && *culprit != NULL);
 }
 
-static redisReader *
-reader_new(void)
-{
-	redisReader *reader = redisReaderCreate();
-
-	if (reader == NULL)
-		fatal("out of memory (redis)");
-	if (reply_functions.createString == NULL) {
-		reply_functions = *reader->fn;
-		reply_functions.createArray = create_small_array;
-	}
-	reader->fn = &reply_functions;
-	return reader;
-}
-
+/* Tells about a change. */
 static void
-note(struct redis *redis, const char *why)
+judge(struct redis *redis)
 {
-	if (why == redis->why)
+	const struct node *culprit = NULL;
+	bool down = is_down(redis, &culprit);
+
+	if (down == redis->down)
 		return;
-	snprintf(redis->why, sizeof(redis->why), "%s", why);
-}
-
-/* 1: a reply; 0: none is complete; -1: garbage, noted. */
-static int
-next_reply(struct redis *redis, redisReply **reply)
-{
-	void *object = NULL;
-
-	if (redisReaderGetReply(redis->reader, &object) != REDIS_OK) {
-		note(redis, "a reply that is none");
-		return -1;
-	}
-	*reply = object;
-	if (object != NULL)
-		return 1;
-	if (redis->reader->len - redis->reader->pos <= REPLY_MAX)
-		return 0;
-	note(redis, "a reply that is too long");
-	return -1;
-}
-
-/* 0, or -1 and noted. */
-static int
-read_more(struct redis *redis, int64_t deadline)
-{
-	const char *bytes;
-	ssize_t n;
-	size_t len;
-
-	if ((n = io_fill(redis->io, deadline)) <= 0) {
-		if (!redis->lost)
-			note(redis, n == 0 ? "the connection was closed" :
-			    io_why(redis->io));
-		return -1;
-	}
-	bytes = io_input(redis->io, &len);
-	if (redisReaderFeed(redis->reader, bytes, len) != REDIS_OK) {
-		note(redis, "a reply that is none");
-		return -1;
-	}
-	io_consume(redis->io, len);
-	return 0;
-}
-
-/* --- connecting --- */
-
-static void
-put_command(struct redis *redis, int count, const char *const *words,
-    const size_t *lengths)
-{
-	char *bytes = NULL;
-	int len;
-
-	len = redisFormatCommandArgv(&bytes, count,
-	    (const char **)(uintptr_t)words, lengths);
-	if (len < 0)
-		fatal("out of memory (redis)");
-	io_put(redis->io, bytes, (size_t)len);
-	redisFreeCommand(bytes);
-}
-
-/* A command of the greeting, whose reply must be OK. */
-static int
-greet(struct redis *redis, int count, const char *const *words,
-    int64_t deadline)
-{
-	redisReply *reply = NULL;
-	int rc;
-
-	put_command(redis, count, words, NULL);
-	if (io_flush(redis->io, deadline) != 0) {
-		note(redis, io_why(redis->io));
-		return -1;
-	}
-	while ((rc = next_reply(redis, &reply)) == 0)
-		if (read_more(redis, deadline) != 0)
-			return -1;
-	if (rc == -1)
-		return -1;
-	rc = reply->type == REDIS_REPLY_STATUS &&
-	    strcmp(reply->str, "OK") == 0 ? 0 : -1;
-	if (rc != 0)
-		note(redis, reply->type == REDIS_REPLY_ERROR ? reply->str :
-		    "a greeting that is none");
-	freeReplyObject(reply);
-	return rc;
-}
-
-/*
- * The probe writes, so that a server that is loading, a replica, full, or not
- * for us, does not count as one that is back.
- */
-static int
-greet_all(struct redis *redis, int64_t deadline)
-{
-	const struct redis_settings *s = &redis->settings;
-	const char *const probe[] = { "SET", s->probe_key, "1", "PX",
-		"60000" };
-	const char *auth[3] = { "AUTH" }, *select[2] = { "SELECT" };
-	char number[24];
-	int count = 1;
-
-	if (s->password != NULL) {
-		if (s->user != NULL)
-			auth[count++] = s->user;
-		auth[count++] = s->password;
-		if (greet(redis, count, auth, deadline) != 0)
-			return -1;
-	}
-	if (s->database != 0) {
-		snprintf(number, sizeof(number), "%lld",
-		    (long long)s->database);
-		select[1] = number;
-		if (greet(redis, 2, select, deadline) != 0)
-			return -1;
-	}
-	return greet(redis, 5, probe, deadline);
+	redis->down = down;
+	if (down)
+		redis->settings.away(redis->settings.argument, culprit->why);
+	else
+		redis->settings.back(redis->settings.argument);
 }
 
 static void
-hang_up(struct redis *redis)
+want_map(struct redis *redis)
 {
-	io_free(&redis->io);
-	if (redis->reader != NULL)
-		redisReaderFree(redis->reader);
-	redis->reader = NULL;
-}
-
-static int
-connect_server(struct redis *redis)
-{
-	const struct net_endpoint *server = &redis->servers[redis->server];
-	int64_t deadline = task_deadline(CONNECT_MS);
-	const char *why = "";
-
-	redis->lost = false;
-	redis->io = io_connect((const struct sockaddr *)&server->address,
-	    server->len, NULL, 0, deadline, &why);
-	if (redis->io == NULL) {
-		note(redis, why);
-		return -1;
-	}
-	redis->reader = reader_new();
-	if (greet_all(redis, deadline) == 0)
-		return 0;
-	hang_up(redis);
-	return -1;
-}
-
-static void
-set_state(struct redis *redis, enum redis_state state)
-{
-	redis->state = state;
+	redis->stale = true;
 	task_cond_broadcast(&redis->changed);
 }
 
 static void
-go_away(struct redis *redis)
+node_away(void *argument, const char *why)
 {
-	char why[WHY_SIZE + NET_TEXT_SIZE], server[NET_TEXT_SIZE];
+	struct node *node = argument;
 
-	if (redis->closing)
-		return;
-	set_state(redis, REDIS_STATE_AWAY);
-	snprintf(why, sizeof(why), "%s: %s", net_endpoint_print(
-	    (const struct sockaddr *)&redis->servers[redis->server].address,
-	    server), redis->why);
-	redis->settings.away(redis->settings.argument, why);
+	snprintf(node->why, sizeof(node->why), "%s", why);
+	node->away = true;
+	judge(node->redis);
+	want_map(node->redis);
 }
 
-/* Works again; after bad or missing replies only a good one proves it. */
 static void
-come_back(struct redis *redis)
+node_back(void *argument)
 {
-	redis->unproven = false;
-	redis->retry_ms = RETRY_FIRST_MS;
-	redis->settings.back(redis->settings.argument);
+	struct node *node = argument;
+
+	node->away = false;
+	judge(node->redis);
 }
 
-/* One attempt at each server. */
 static int
-connect_any(struct redis *redis)
+locate_master(void *argument, struct net_endpoint *master, int64_t deadline,
+    const char **why)
 {
-	for (size_t i = 0; i < redis->server_count; i++) {
-		if (connect_server(redis) == 0)
-			return 0;
-		redis->server = (redis->server + 1) % redis->server_count;
+	const struct node *node = argument;
+
+	return redis_sentinel_locate(node->redis->sentinel, master, deadline,
+	    why);
+}
+
+/* The server, or any of all if it is NULL. */
+static struct node *
+node_new(struct redis *redis, const struct net_endpoint *server)
+{
+	const struct redis_settings *s = &redis->settings;
+	struct node *node = calloc(1, sizeof(*node));
+
+	if (node == NULL)
+		fatal("out of memory (redis)");
+	node->redis = redis;
+	node->owner = server == NULL;
+	if (server != NULL) {
+		node->endpoint = *server;
+		net_endpoint_print((const struct sockaddr *)&server->address,
+		    node->name);
 	}
-	return -1;
+	node->link = redis_link_new(&(struct redis_link_settings){
+	    .access = &redis->settings.access,
+	    .servers = server != NULL ? &node->endpoint : redis->servers,
+	    .server_count = server != NULL ? 1 : redis->server_count,
+	    .locate = s->sentinel != NULL ? locate_master : NULL,
+	    .clustered = s->cluster,
+	    .database = s->database,
+	    .probe_key = s->probe_key,
+	    .away = node_away,
+	    .back = node_back,
+	    .argument = node,
+	});
+	return node;
 }
 
-/* --- a connection at work --- */
-
-/* The connection is of no more use: wakes its reader, who ends it. */
 static void
-lose(struct redis *redis, const char *why)
+node_free(struct redis *redis, size_t i)
 {
-	if (redis->io == NULL || redis->lost)
+	struct node *node = redis->nodes[i];
+
+	if (node == NULL)
 		return;
-	note(redis, why);
-	redis->lost = true;
-	go_away(redis);
-	shutdown(io_fd(redis->io), SHUT_RDWR);
+	redis->nodes[i] = NULL;
+	if (redis->last == node)
+		redis->last = NULL;
+	redis_link_free(&node->link);
+	free(node);
 }
 
-/* As a task: sends what was put, all of a turn of the loop at once. */
+/* The index of that server's node, which is made if need be; or NOBODY. */
+static size_t
+node_at(struct redis *redis, const struct net_endpoint *server)
+{
+	size_t gap = NOBODY;
+
+	for (size_t i = NODES_MAX; i-- > 0;)
+		if (redis->nodes[i] == NULL)
+			gap = i;
+		else if (redis_same_server(&redis->nodes[i]->endpoint, server))
+			return i;
+	if (gap != NOBODY)
+		redis->nodes[gap] = node_new(redis, server);
+	return gap;
+}
+
+/* --- the map of a cluster --- */
+
+struct map {
+	struct redis *redis;
+	uint16_t owners[REDIS_SLOTS];
+};
+
 static void
-write_commands(void *argument)
+map_range(void *argument, unsigned first, unsigned last,
+    const struct net_endpoint *master)
+{
+	struct map *map = argument;
+	size_t owner = node_at(map->redis, master);
+
+	for (unsigned slot = first; slot <= last; slot++)
+		map->owners[slot] = (uint16_t)owner;
+}
+
+/* Who owns nothing any more goes. */
+static void
+use_map(struct redis *redis, const struct map *map)
+{
+	memcpy(redis->owners, map->owners, sizeof(redis->owners));
+	for (size_t i = 0; i < NODES_MAX; i++)
+		if (redis->nodes[i] != NULL)
+			redis->nodes[i]->owner = false;
+	for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
+		if (redis->owners[slot] != NOBODY)
+			redis->nodes[redis->owners[slot]]->owner = true;
+	redis->mapped = true;
+	for (size_t i = 0; i < NODES_MAX; i++)
+		if (redis->nodes[i] != NULL && !redis->nodes[i]->owner &&
+		    redis->nodes[i]->users == 0)
+			node_free(redis, i);
+	judge(redis);
+	task_cond_broadcast(&redis->changed);
+}
+
+/* Whether that node has told where all slots are. */
+static bool
+ask_map(struct redis *redis, struct node *node)
+{
+	const char *const words[] = { "CLUSTER", "SLOTS" };
+	const char *why;
+	redisReply *reply;
+	struct map *map;
+	bool good;
+
+	node->users++;
+	reply = redis_link_command(node->link, false, 2, words, NULL,
+	    task_deadline(MAP_MS), &why);
+	node->users--;
+	if (reply == NULL)
+		return false;
+	if ((map = malloc(sizeof(*map))) == NULL)
+		fatal("out of memory (redis)");
+	map->redis = redis;
+	for (size_t i = 0; i < REDIS_SLOTS; i++)
+		map->owners[i] = NOBODY;
+	good = redis_slots_parse(reply, &node->endpoint, map_range, map, &why);
+	if (good)
+		use_map(redis, map);
+	else
+		redis_link_reset(node->link, reply->type ==
+		    REDIS_REPLY_ERROR ? reply->str : why);
+	freeReplyObject(reply);
+	free(map);
+	return good;
+}
+
+/* From any node; from the configured servers if all others are gone. */
+static bool
+get_map(struct redis *redis)
+{
+	for (size_t i = 0; i < NODES_MAX; i++)
+		if (redis->nodes[i] != NULL && ask_map(redis,
+		    redis->nodes[i]))
+			return true;
+	for (size_t i = 0; i < redis->server_count; i++)
+		node_at(redis, &redis->servers[i]);
+	return false;
+}
+
+/* As a task. */
+static void
+keep_map(void *argument)
 {
 	struct redis *redis = argument;
 
 	for (;;) {
-		if (io_pending(redis->io) == 0 && task_cond_wait(
-		    &redis->output, DEADLINE_NEVER) != 0)
-			return;
-		if (io_flush(redis->io, task_deadline(CONNECT_MS)) == 0)
+		redis->stale = false;
+		if (!get_map(redis) || redis->down || redis->stale) {
+			if (task_sleep(MAP_PAUSE_MS) != 0)
+				return;
 			continue;
-		if (errno != ECANCELED)
-			lose(redis, io_why(redis->io));
-		return;
-	}
-}
-
-static struct waiter *
-pop_waiter(struct redis *redis)
-{
-	struct waiter *waiter = redis->first;
-
-	if (waiter == NULL)
-		return NULL;
-	redis->first = waiter->next;
-	if (redis->first == NULL)
-		redis->last = &redis->first;
-	return waiter;
-}
-
-/* Gives the first waiter its reply, or NULL for none. */
-static void
-settle(struct waiter *waiter, redisReply *reply)
-{
-	if (waiter->abandoned) {
-		if (reply != NULL)
-			freeReplyObject(reply);
-		free(waiter);
-		return;
-	}
-	waiter->reply = reply;
-	waiter->done = true;
-	task_cond_broadcast(&waiter->answered);
-}
-
-static int
-take_replies(struct redis *redis)
-{
-	redisReply *reply = NULL;
-	int rc;
-
-	while ((rc = next_reply(redis, &reply)) == 1) {
-		struct waiter *waiter = pop_waiter(redis);
-
-		if (waiter == NULL) {
-			freeReplyObject(reply);
-			note(redis, "a reply to no command");
-			return -1;
 		}
-		if (!waiter->abandoned)
-			redis->late = 0;
-		settle(waiter, reply);
+		if (task_cond_wait(&redis->changed,
+		    task_deadline(MAP_EVERY_MS)) != 0 && errno == ECANCELED)
+			return;
 	}
-	return rc;
 }
 
-static void
-work(struct redis *redis)
-{
-	struct task *writer;
-	struct waiter *waiter;
+/* --- the master that Sentinel names --- */
 
-	redis->late = 0;
-	set_state(redis, REDIS_STATE_UP);
-	if (!redis->unproven)
-		come_back(redis);
-	writer = task_start("redis-write", write_commands, redis);
-	while (!redis->lost && read_more(redis, DEADLINE_NEVER) == 0)
-		if (take_replies(redis) != 0)
-			break;
-	if (!redis->lost)
-		go_away(redis);
-	redis->lost = true;
-	task_reap(&writer);
-	while ((waiter = pop_waiter(redis)) != NULL)
-		settle(waiter, NULL);
-}
-
-/* As a task: keeps the connection, or tries to. */
+/*
+ * As a task.  A master that was replaced may work on for seconds, and what is
+ * written to it then is lost.
+ */
 static void
-keep_connected(void *argument)
+watch_master(void *argument)
 {
 	struct redis *redis = argument;
+	struct redis_link *link = redis->nodes[0]->link;
+	const struct net_endpoint *now;
+	struct net_endpoint master;
+	const char *why;
 
-	for (;;) {
-		if (connect_any(redis) == 0) {
-			work(redis);
-			hang_up(redis);
-		} else {
-			go_away(redis);
-		}
-		if (task_sleep(redis->retry_ms) != 0)
-			break;
-		redis->retry_ms *= 2;
-		if (redis->retry_ms > RETRY_MAX_MS)
-			redis->retry_ms = RETRY_MAX_MS;
-	}
+	while (task_sleep(MASTER_EVERY_MS) == 0)
+		if (redis_link_server(link) != NULL &&
+		    redis_sentinel_locate(redis->watched, &master,
+		    task_deadline(MASTER_EVERY_MS), &why) == 0 &&
+		    (now = redis_link_server(link)) != NULL &&
+		    !redis_same_server(now, &master))
+			redis_link_reset(link,
+			    "Sentinel names another master");
 }
 
 /* --- for others --- */
+
+static int
+read_servers(struct redis *redis, const char **why)
+{
+	const char *const *servers = redis->settings.servers;
+	size_t count = 0;
+
+	while (servers[count] != NULL)
+		count++;
+	*why = "no server is given";
+	if (count == 0)
+		return -1;
+	redis->servers = calloc(count, sizeof(*redis->servers));
+	if (redis->servers == NULL)
+		fatal("out of memory (redis)");
+	redis->server_count = count;
+	for (size_t i = 0; i < count; i++)
+		if (net_endpoint_parse(servers[i], &redis->servers[i],
+		    why) != 0)
+			return -1;
+	return 0;
+}
 
 struct redis *
 redis_new(const struct redis_settings *settings, const char **why)
 {
 	struct redis *redis;
-	size_t count = 0;
 
-	while (settings->servers[count] != NULL)
-		count++;
-	if (count == 0) {
-		*why = "no server is given";
-		return NULL;
-	}
-	if ((redis = calloc(1, sizeof(*redis))) == NULL ||
-	    (redis->servers = calloc(count, sizeof(*redis->servers))) == NULL)
+	if ((redis = calloc(1, sizeof(*redis))) == NULL)
 		fatal("out of memory (redis)");
 	redis->settings = *settings;
-	redis->last = &redis->first;
-	redis->server_count = count;
-	redis->retry_ms = RETRY_FIRST_MS;
-	for (size_t i = 0; i < count; i++)
-		if (net_endpoint_parse(settings->servers[i],
-		    &redis->servers[i], why) != 0) {
-			redis_free(&redis);
-			return NULL;
-		}
-	redis->task = task_start("redis", keep_connected, redis);
+	if (read_servers(redis, why) != 0) {
+		redis_free(&redis);
+		return NULL;
+	}
+	if (settings->cluster) {
+		for (size_t i = 0; i < redis->server_count; i++)
+			node_at(redis, &redis->servers[i]);
+		redis->task = task_start("redis-map", keep_map, redis);
+		return redis;
+	}
+	if (settings->sentinel != NULL) {
+		redis->sentinel = redis_sentinel_new(&redis->settings.access,
+		    redis->servers, redis->server_count, settings->sentinel);
+		redis->watched = redis_sentinel_new(&redis->settings.access,
+		    redis->servers, redis->server_count, settings->sentinel);
+	}
+	redis->nodes[0] = node_new(redis, NULL);
+	if (settings->sentinel != NULL)
+		redis->task = task_start("redis-master", watch_master, redis);
 	return redis;
 }
 
@@ -451,9 +373,12 @@ redis_free(struct redis **redisp)
 	*redisp = NULL;
 	if (redis == NULL)
 		return;
-	redis->closing = true;
 	if (redis->task != NULL)
 		task_reap(&redis->task);
+	for (size_t i = 0; i < NODES_MAX; i++)
+		node_free(redis, i);
+	redis_sentinel_free(&redis->sentinel);
+	redis_sentinel_free(&redis->watched);
 	free(redis->servers);
 	free(redis);
 }
@@ -461,53 +386,139 @@ redis_free(struct redis **redisp)
 void
 redis_distrust(struct redis *redis, const char *why)
 {
-	redis->unproven = true;
-	lose(redis, why);
+	if (redis->last != NULL)
+		redis_link_distrust(redis->last->link, why);
 }
 
-/* A reply that is late stays due: it is dropped when it comes. */
-static void
-give_up(struct redis *redis, struct waiter *waiter, const char **why)
+const char *
+redis_next_node(struct redis *redis, const char *name, int64_t deadline)
 {
-	bool cancelled = errno == ECANCELED;
+	const struct node *next = NULL;
 
-	waiter->abandoned = true;
-	*why = "no reply in time";
-	if (!cancelled && ++redis->late >= LATE_MAX)
-		redis_distrust(redis, *why);
+	while (redis->settings.cluster && !redis->mapped)
+		if (task_cond_wait(&redis->changed, deadline) != 0)
+			return NULL;
+	for (size_t i = 0; i < NODES_MAX; i++) {
+		const struct node *node = redis->nodes[i];
+
+		if (node != NULL && node->owner &&
+		    (name == NULL || strcmp(node->name, name) > 0) &&
+		    (next == NULL || strcmp(node->name, next->name) < 0))
+			next = node;
+	}
+	return next != NULL ? next->name : NULL;
+}
+
+/* A node may go before its text is read. */
+static const char *
+keep_why(struct redis *redis, const char *why)
+{
+	snprintf(redis->why, sizeof(redis->why), "%s", why);
+	return redis->why;
+}
+
+/* The node to ask first; NULL: *why. */
+static struct node *
+choose(struct redis *redis, const struct redis_request *request,
+    const char **why)
+{
+	const struct node *culprit = NULL;
+	size_t i;
+
+	if (!redis->settings.cluster)
+		return redis->nodes[0];
+	while (!redis->mapped) {
+		if (is_down(redis, &culprit)) {
+			*why = keep_why(redis, culprit->why);
+			return NULL;
+		}
+		*why = "the cluster's map is not known yet";
+		if (task_cond_wait(&redis->changed, request->deadline) != 0)
+			return NULL;
+	}
+	for (i = 0; request->node != NULL && i < NODES_MAX; i++)
+		if (redis->nodes[i] != NULL &&
+		    strcmp(redis->nodes[i]->name, request->node) == 0)
+			return redis->nodes[i];
+	*why = "that node of the cluster is gone";
+	if (request->key == NULL)
+		return NULL;
+	i = redis->owners[redis_slot(request->key)];
+	if (i != NOBODY && redis->nodes[i] != NULL)
+		return redis->nodes[i];
+	want_map(redis);
+	*why = "no node of the cluster has that key";
+	return NULL;
+}
+
+static bool
+begins(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+/*
+ * What a node of a cluster says when it is not, or not now, the one to ask;
+ * true: another attempt is to be made, at *node.
+ */
+static bool
+redirect(struct redis *redis, const char *error, struct node **node,
+    bool *asking, int64_t deadline)
+{
+	struct redis_redirect to;
+	size_t i;
+
+	if (begins(error, "TRYAGAIN"))
+		return task_now() < deadline && task_sleep(TRY_AGAIN_MS) == 0;
+	*asking = false;
+	if (!redis_redirect_parse(error, &(*node)->endpoint, &to))
+		return false;
+	*asking = to.ask;
+	i = node_at(redis, &to.to);
+	if (i == NOBODY)
+		return false;
+	*node = redis->nodes[i];
+	if (!to.ask) {
+		redis->nodes[i]->owner = true;
+		redis->owners[to.slot] = (uint16_t)i;
+		want_map(redis);
+	}
+	return true;
 }
 
 struct redisReply *
-redis_command(struct redis *redis, int count, const char *const *words,
-    const size_t *lengths, int64_t deadline, const char **why)
+redis_command(struct redis *redis, const struct redis_request *request,
+    const char **why)
 {
-	struct waiter *waiter;
-	redisReply *reply;
+	struct node *node = choose(redis, request, why), *next;
+	bool asking = false, again = true;
+	redisReply *reply = NULL;
 
-	*why = redis->why;
-	while (redis->state == REDIS_STATE_NEW)
-		if (task_cond_wait(&redis->changed, deadline) != 0) {
-			*why = "not connected yet";
-			return NULL;
-		}
-	if (redis->state != REDIS_STATE_UP)
+	if (node == NULL)
 		return NULL;
-	if ((waiter = calloc(1, sizeof(*waiter))) == NULL)
-		fatal("out of memory (redis)");
-	*redis->last = waiter;
-	redis->last = &waiter->next;
-	put_command(redis, count, words, lengths);
-	task_cond_signal(&redis->output);
-	while (!waiter->done)
-		if (task_cond_wait(&waiter->answered, deadline) != 0 &&
-		    !waiter->done) {
-			give_up(redis, waiter, why);
-			return NULL;
-		}
-	reply = waiter->reply;
-	free(waiter);
-	if (reply != NULL && reply->type != REDIS_REPLY_ERROR &&
-	    redis->unproven)
-		come_back(redis);
+	for (int hops = 0; again; hops++) {
+		node->users++;
+		reply = redis_link_command(node->link, asking, request->count,
+		    request->words, NULL, request->deadline, why);
+		next = node;
+		again = reply != NULL && reply->type == REDIS_REPLY_ERROR &&
+		    redis->settings.cluster && hops < HOPS_MAX &&
+		    redirect(redis, reply->str, &next, &asking,
+		    request->deadline);
+		node->users--;
+		redis->last = node;
+		node = next;
+		if (again)
+			freeReplyObject(reply);
+	}
+	if (reply != NULL && reply->type == REDIS_REPLY_ERROR &&
+	    begins(reply->str, "CLUSTERDOWN")) {
+		*why = keep_why(redis, reply->str);
+		redis_link_reset(redis->last->link, *why);
+		freeReplyObject(reply);
+		return NULL;
+	}
+	if (reply == NULL)
+		*why = keep_why(redis, *why);
 	return reply;
 }

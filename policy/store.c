@@ -1,4 +1,4 @@
-/* The store in front of its back ends: options, health, counters. */
+/* The store in front of its back ends: health, counters. */
 #include "policy/store.h"
 
 #include <stdlib.h>
@@ -21,18 +21,6 @@ struct store {
 	struct counter *answers[3];
 	struct counter *reachable;
 	struct histogram *seconds;
-};
-
-static const struct option_row store_rows[] = {
-	STORE_OPTIONS(OPTION_ROW, store_options)
-};
-
-const struct section_kind store_section = {
-	.name = "store",
-	.doc = "Where greylisting and other policy keep what they know.",
-	.rows = store_rows,
-	.row_count = OPTION_COUNT(store_rows),
-	.size = sizeof(struct store_options),
 };
 
 static const struct store_backend *const backends[] = {

@@ -30,12 +30,27 @@ enum store_type { STORE_TYPE_SQLITE, STORE_TYPE_REDIS };
 	    "shared by many.")						\
 	ROW(o, server, strings, "127.0.0.1:6379", NULL, NULL,		\
 	    "Redis servers, the first that takes writes is used: "	\
-	    "\"192.0.2.1:6379\", \"unix:/path\".")			\
+	    "\"192.0.2.1:6379\", \"unix:/path\"; the Sentinels, or some "	\
+	    "nodes of the Cluster.")					\
+	ROW(o, sentinel, string, NULL, NULL, NULL,			\
+	    "Redis: the name by which the Sentinels know the master.")	\
+	ROW(o, cluster, flag, "no", NULL, NULL,				\
+	    "Redis: the servers are a Cluster.")			\
 	ROW(o, user, string, NULL, NULL, NULL,				\
 	    "Redis: user of the access list.")				\
 	ROW(o, password, file, NULL, NULL, NULL,			\
 	    "Redis: a file that holds the password; only the policy "	\
 	    "process gets to see it.")					\
+	ROW(o, tls_ca, file, NULL, NULL, NULL,				\
+	    "Redis: TLS is spoken, and servers have certificates of "	\
+	    "those in this file, in PEM.")				\
+	ROW(o, tls_name, string, NULL, NULL, NULL,			\
+	    "Redis: what certificates must name in place of the "	\
+	    "server's address.")					\
+	ROW(o, tls_cert, file, NULL, NULL, NULL,			\
+	    "Redis: our own certificate, if the servers want one.")	\
+	ROW(o, tls_key, file, NULL, NULL, NULL,				\
+	    "Redis: its key.")						\
 	ROW(o, database, number, "0", "0", "100000",			\
 	    "Redis: number of the database.")				\
 	ROW(o, budget, duration, "20ms", "1ms", "10s",			\
@@ -47,6 +62,9 @@ enum store_type { STORE_TYPE_SQLITE, STORE_TYPE_REDIS };
 struct store_options { STORE_OPTIONS(OPTION_FIELD, store_options) };
 
 extern const struct section_kind store_section;
+
+/* Errors between options. */
+void store_check_options(const struct conf *, struct buf *errors);
 
 /* A record has this many numbers, a step at most so many keys and so on. */
 #define STORE_VALUES	8

@@ -70,4 +70,14 @@ extern const struct store_backend store_sqlite, store_redis;
 void store_away(struct store *, const char *why);
 void store_back(struct store *);
 
+struct redis_access;
+
+/*
+ * Who we are for Redis, and how it is met.  0; -1: *why, and which option is to
+ * blame; either way it is to be released.
+ */
+int store_access_load(const struct conf *, struct redis_access *,
+    const char **option, const char **why);
+void store_access_release(struct redis_access *);
+
 #endif

@@ -1,11 +1,10 @@
 /*
- * The store on Redis: each step is a script that runs there, with the server's
- * clock.  Keys and numbers go as arguments; a script's text never depends on
- * them.  Each call has a number that its reply repeats, so that a reply to
- * another call is noticed.
+ * The store on Redis: each step is a script that runs there, as a Function or
+ * by EVALSHA (redis_script.c), with the server's clock.  Keys and numbers go as
+ * arguments; a script's text never depends on them.  Each call has a number
+ * that its reply repeats, so that a reply to another call is noticed.
  */
 #include <hiredis/hiredis.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,28 +15,29 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "policy/redis.h"
+#include "policy/redis_script.h"
 #include "policy/store_backend.h"
 #include "policy/store_tally.h"
 
-#define SCRIPTS_MAX	32
 #define KEY_SIZE	512
 #define NUMBER_SIZE	24
-#define WORDS_MAX	(3 + STORE_KEYS + 2 + STORE_ARGUMENTS + STORE_TEXTS)
+#define WORDS_MAX	(STORE_KEYS + 3 + STORE_ARGUMENTS + STORE_TEXTS)
+_Static_assert(WORDS_MAX <= REDIS_SCRIPT_WORDS, "words of a call");
 #define PAGE_KEYS	100
 #define WHY_SIZE	256
 
 /*
- * ARGV: number of the call, shift of the clock, A arguments, texts.  What is 0
- * or "" has no field.  A full Redis lets a script go on that has written, so
- * HSET, which it refuses, comes first.
+ * ARGV: number of the call, shift of the clock, how many arguments there are,
+ * arguments, texts.  What is 0 or "" has no field.  A full Redis lets a script
+ * go on that has written, so HSET, which it refuses, comes first.
  */
 static const char script_head[] =
     "local time = redis.call('TIME')\n"
     "local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]\n"
     "local k, a, t = KEYS, {}, {}\n"
-    "for i = 3, #ARGV do\n"
-    "  if i < 3 + A then a[i - 2] = tonumber(ARGV[i])\n"
-    "  else t[i - 2 - A] = ARGV[i] end\n"
+    "for i = 4, #ARGV do\n"
+    "  if i < 4 + ARGV[3] then a[i - 3] = tonumber(ARGV[i])\n"
+    "  else t[i - 3 - ARGV[3]] = ARGV[i] end\n"
     "end\n"
     "local function get(key, call)\n"
     "  local v = (call or redis.call)('HMGET', key, '1', '2', '3', '4', '5',\n"
@@ -104,59 +104,25 @@ static const struct store_step scan_step = {
 	    "return page[1] ~= '0' and 1 or 0, page[1], rows\n",
 };
 
-struct script {
-	const struct store_step *step;
-	char *text;
-	char sha1[41];
-};
-
 struct redis_store {
 	struct redis *redis;
+	struct redis_scripts *scripts;
 	struct store *store;
 	const char *prefix;
 	char *probe_key;
-	char *password;			/* or NULL */
-	struct script scripts[SCRIPTS_MAX];
-	size_t script_count;
+	struct redis_access access;
 	int64_t calls;
 	char why[WHY_SIZE];
 };
 
 /* A call as words; they point into the texts beside them. */
 struct command {
-	int count;
+	size_t count;
 	const char *words[WORDS_MAX];
 	char keys[STORE_KEYS][KEY_SIZE];
 	char numbers[3 + STORE_ARGUMENTS][NUMBER_SIZE];
 	size_t number_count;
 };
-
-static const struct script *
-script_for(struct redis_store *s, const struct store_step *step)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	struct buf text = BUF_INIT;
-	struct script *script;
-
-	for (size_t i = 0; i < s->script_count; i++)
-		if (s->scripts[i].step == step)
-			return &s->scripts[i];
-	if (s->script_count == SCRIPTS_MAX)
-		fatal("redis: more than %d steps", SCRIPTS_MAX);
-	script = &s->scripts[s->script_count++];
-	buf_printf(&text, "local A = %zu\n", step->arguments);
-	buf_puts(&text, script_head);
-	buf_puts(&text, step->script);
-	buf_puts(&text, script_tail);
-	script->step = step;
-	script->text = text.data;
-	if (EVP_Digest(text.data, text.len, digest, NULL, EVP_sha1(),
-	    NULL) != 1)
-		fatal("redis: no SHA-1");
-	for (size_t i = 0; i < 20; i++)
-		snprintf(script->sha1 + 2 * i, 3, "%02x", digest[i]);
-	return script;
-}
 
 static void
 add_number(struct command *command, int64_t value)
@@ -167,16 +133,14 @@ add_number(struct command *command, int64_t value)
 	command->words[command->count++] = text;
 }
 
-/* Everything but the script's name and whether it is named or given. */
 static void
 build(struct command *command, const struct redis_store *s,
     const struct store_call *call)
 {
 	const struct store_step *step = call->step;
 
-	command->count = 2;
+	command->count = 0;
 	command->number_count = 0;
-	add_number(command, (int64_t)step->keys);
 	for (size_t i = 0; i < step->keys; i++) {
 		snprintf(command->keys[i], KEY_SIZE, "%s%s", s->prefix,
 		    call->keys[i]);
@@ -184,38 +148,11 @@ build(struct command *command, const struct redis_store *s,
 	}
 	add_number(command, s->calls);
 	add_number(command, call->shift_ms);
+	add_number(command, (int64_t)step->arguments);
 	for (size_t i = 0; i < step->arguments; i++)
 		add_number(command, call->arguments[i]);
 	for (size_t i = 0; i < step->texts; i++)
 		command->words[command->count++] = call->texts[i];
-}
-
-static bool
-is_error(const redisReply *reply, const char *kind)
-{
-	return reply->type == REDIS_REPLY_ERROR &&
-	    strncmp(reply->str, kind, strlen(kind)) == 0;
-}
-
-/* A server that does not know the script yet is given its text. */
-static redisReply *
-send_call(struct redis_store *s, const struct store_call *call,
-    struct command *command, const char **why)
-{
-	const struct script *script = script_for(s, call->step);
-	redisReply *reply;
-
-	command->words[0] = "EVALSHA";
-	command->words[1] = script->sha1;
-	reply = redis_command(s->redis, command->count, command->words, NULL,
-	    call->deadline, why);
-	if (reply == NULL || !is_error(reply, "NOSCRIPT"))
-		return reply;
-	freeReplyObject(reply);
-	command->words[0] = "EVAL";
-	command->words[1] = script->text;
-	return redis_command(s->redis, command->count, command->words, NULL,
-	    call->deadline, why);
 }
 
 static void
@@ -253,14 +190,18 @@ is_string(const redisReply *reply)
  */
 static enum answer
 run_script(struct redis_store *s, const struct store_call *call,
-    redisReply **reply, const char **why)
+    const char *node, redisReply **reply, const char **why)
 {
+	const struct redis_script script = { call->step->name, script_head,
+		call->step->script, script_tail };
 	struct command command;
 	int64_t number = ++s->calls;
 	long long answer;
 
 	build(&command, s, call);
-	*reply = send_call(s, call, &command, why);
+	*reply = redis_script_run(s->scripts, &script, node,
+	    call->step->keys, command.words, command.count, call->deadline,
+	    why);
 	if (*reply == NULL)
 		return ANSWER_UNKNOWN;
 	if (are_integers(*reply, 0, 2) &&
@@ -282,7 +223,7 @@ redis_store_run(void *state, const struct store_call *call, int64_t *results,
 	enum answer answer;
 	redisReply *reply;
 
-	answer = run_script(state, call, &reply, why);
+	answer = run_script(state, call, NULL, &reply, why);
 	if (answer == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
 	if (reply->elements == 2 + count && are_integers(reply, 2, count)) {
@@ -321,7 +262,7 @@ redis_store_read(void *state, const char *key, int64_t shift_ms,
 	enum answer answer;
 	redisReply *reply;
 
-	answer = run_script(state, &call, &reply, why);
+	answer = run_script(state, &call, NULL, &reply, why);
 	if (answer == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
 	if (answer == ANSWER_YES && take_record(reply, 2, record)) {
@@ -361,34 +302,42 @@ put_row(const struct redis_store *s, const redisReply *fields,
 	page->count++;
 }
 
-/* from is the cursor. */
+/* A page of one node; false: that was no page. */
+static bool
+take_page(const struct redis_store *s, const redisReply *reply,
+    struct store_page *page)
+{
+	const redisReply *rows;
+
+	if (reply->elements != 4 || !is_string(reply->element[2]) ||
+	    reply->element[3] == NULL ||
+	    reply->element[3]->type != REDIS_REPLY_ARRAY)
+		return false;
+	rows = reply->element[3];
+	for (size_t i = 0; i < rows->elements; i++)
+		put_row(s, rows->element[i], page);
+	return true;
+}
+
+/* from is the name of the node to ask, a NUL, and its cursor. */
 static enum answer
-redis_store_scan(void *state, const char *prefix, int64_t shift_ms,
+scan_node(struct redis_store *s, const char *pattern, int64_t shift_ms,
     struct buf *from, struct store_page *page, const char **why)
 {
-	struct redis_store *s = state;
-	struct buf pattern = BUF_INIT;
+	const char *node = from->data, *cursor = node + strlen(node) + 1;
 	const int64_t count = PAGE_KEYS;
-	struct store_call call = { .step = &scan_step, .arguments = &count,
-		.shift_ms = shift_ms,
+	const char *const texts[] = { cursor, pattern };
+	const struct store_call call = { .step = &scan_step,
+		.arguments = &count, .texts = texts, .shift_ms = shift_ms,
 		.deadline = task_deadline(STORE_SLOW_MS) };
 	enum answer answer;
 	redisReply *reply;
 
-	put_pattern(&pattern, s->prefix);
-	put_pattern(&pattern, prefix);
-	buf_putc(&pattern, '*');
-	call.texts = (const char *[]){ from->len > 0 ? from->data : "0",
-		pattern.data };
-	answer = run_script(s, &call, &reply, why);
-	buf_release(&pattern);
+	answer = run_script(s, &call, node, &reply, why);
 	if (answer == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
-	if (reply->elements == 4 && is_string(reply->element[2]) &&
-	    reply->element[3]->type == REDIS_REPLY_ARRAY) {
-		for (size_t i = 0; i < reply->element[3]->elements; i++)
-			put_row(s, reply->element[3]->element[i], page);
-		buf_reset(from);
+	if (take_page(s, reply, page)) {
+		from->len = strlen(node) + 1;
 		buf_puts(from, reply->element[2]->str);
 	} else {
 		distrust(s, reply, why);
@@ -398,19 +347,52 @@ redis_store_scan(void *state, const char *prefix, int64_t shift_ms,
 	return answer;
 }
 
+/* Where to begin with the node behind that one; false: there is none. */
+static bool
+next_node(struct redis_store *s, struct buf *from)
+{
+	const char *name = redis_next_node(s->redis, from->len > 0 ?
+	    from->data : NULL, task_deadline(STORE_SLOW_MS));
+
+	if (name == NULL)
+		return false;
+	buf_reset(from);
+	buf_append(from, name, strlen(name) + 1);
+	buf_puts(from, "0");
+	return true;
+}
+
+static enum answer
+redis_store_scan(void *state, const char *prefix, int64_t shift_ms,
+    struct buf *from, struct store_page *page, const char **why)
+{
+	struct redis_store *s = state;
+	struct buf pattern = BUF_INIT;
+	enum answer answer;
+
+	*why = "no server is known";
+	if (from->len == 0 && !next_node(s, from))
+		return ANSWER_UNKNOWN;
+	put_pattern(&pattern, s->prefix);
+	put_pattern(&pattern, prefix);
+	buf_putc(&pattern, '*');
+	answer = scan_node(s, pattern.data, shift_ms, from, page, why);
+	buf_release(&pattern);
+	if (answer != ANSWER_NO)
+		return answer;
+	return next_node(s, from) ? ANSWER_YES : ANSWER_NO;
+}
+
 struct redisReply *
-store_redis_eval(void *state, const char *script, size_t keys,
+store_redis_eval(void *state, const struct redis_script *script, size_t keys,
     const char *const *words, size_t count, const char **why)
 {
 	struct redis_store *s = state;
-	const char *all[3 + TALLY_WORDS_MAX] = { "EVAL", script };
+	const char *all[TALLY_WORDS_MAX];
 	struct buf names = BUF_INIT;
 	size_t at[TALLY_WORDS_MAX];
-	char number[NUMBER_SIZE];
 	redisReply *reply;
 
-	snprintf(number, sizeof(number), "%zu", keys);
-	all[2] = number;
 	for (size_t i = 0; i < count; i++) {
 		at[i] = names.len;
 		buf_printf(&names, "%s%s", i < keys ? s->prefix : "",
@@ -418,8 +400,8 @@ store_redis_eval(void *state, const char *script, size_t keys,
 		buf_putc(&names, '\0');
 	}
 	for (size_t i = 0; i < count; i++)
-		all[3 + i] = names.data + at[i];
-	reply = redis_command(s->redis, (int)count + 3, all, NULL,
+		all[i] = names.data + at[i];
+	reply = redis_script_run(s->scripts, script, NULL, keys, all, count,
 	    task_deadline(STORE_SLOW_MS), why);
 	buf_release(&names);
 	if (reply == NULL || reply->type != REDIS_REPLY_ERROR)
@@ -451,36 +433,10 @@ redis_store_close(void *state)
 	struct redis_store *s = state;
 
 	redis_free(&s->redis);
-	for (size_t i = 0; i < s->script_count; i++)
-		free(s->scripts[i].text);
+	redis_scripts_free(&s->scripts);
+	store_access_release(&s->access);
 	free(s->probe_key);
-	free(s->password);
 	free(s);
-}
-
-/* The file's text without the line's end that editors put there. */
-static int
-read_password(struct redis_store *s, const struct conf *conf, const char *path,
-    const char **why)
-{
-	const char *bytes;
-	size_t len;
-
-	if (path == NULL)
-		return 0;
-	if (!conf_file(conf, path, &bytes, &len)) {
-		*why = "the password is not available in this process";
-		return -1;
-	}
-	while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
-		len--;
-	if (len == 0 || memchr(bytes, '\0', len) != NULL) {
-		*why = "the password's file is empty or holds a NUL";
-		return -1;
-	}
-	if ((s->password = strndup(bytes, len)) == NULL)
-		fatal("out of memory (redis)");
-	return 0;
 }
 
 static void *
@@ -492,6 +448,7 @@ redis_store_open(struct store *store, const struct conf *conf,
 	const char *prefix = options->prefix != NULL ? options->prefix : "";
 	struct buf key = BUF_INIT;
 	struct redis_store *s;
+	const char *option;
 
 	(void)path;
 	if ((s = calloc(1, sizeof(*s))) == NULL)
@@ -500,19 +457,22 @@ redis_store_open(struct store *store, const struct conf *conf,
 	s->store = store;
 	s->prefix = prefix;
 	s->probe_key = key.data;
-	if (read_password(s, conf, options->password, why) == 0)
+	if (store_access_load(conf, &s->access, &option, why) == 0)
 		s->redis = redis_new(&(struct redis_settings){
 		    .servers = options->server,
-		    .user = options->user,
-		    .password = s->password,
+		    .sentinel = options->sentinel,
+		    .cluster = options->cluster,
+		    .access = s->access,
 		    .database = options->database,
 		    .probe_key = s->probe_key,
 		    .away = went_away,
 		    .back = came_back,
 		    .argument = s,
 		}, why);
-	if (s->redis != NULL)
+	if (s->redis != NULL) {
+		s->scripts = redis_scripts_new(s->redis);
 		return s;
+	}
 	redis_store_close(s);
 	return NULL;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "policy/redis_script.h"
 #include "policy/store_tally.h"
 
 #define DUE	"tally:{tallies}:due"
@@ -22,14 +23,14 @@
 	"local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 /* Keys: due.  Name, when, how many there may be. */
-static const char enter_script[] =
+static const struct redis_script enter_script = { "tally_enter", "",
     "if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 1 end\n"
     "if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end\n"
     "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])\n"
-    "return 1\n";
+    "return 1\n", "" };
 
 /* Keys: open.  Head, row, count, most fields, lifetime. */
-static const char add_script[] =
+static const struct redis_script add_script = { "tally_add", "",
     "local new = redis.call('EXISTS', KEYS[1]) == 0\n"
     "redis.call('HSET', KEYS[1], 'head', ARGV[1])\n"
     "redis.call('PEXPIRE', KEYS[1], ARGV[5])\n"
@@ -41,11 +42,11 @@ static const char add_script[] =
     "  return 0\n"
     "end\n"
     "redis.call('HINCRBY', KEYS[1], row, ARGV[3])\n"
-    "return new and 2 or 1\n";
+    "return new and 2 or 1\n", "" };
 
 /* Keys: due, lease.  Subject or "", 1 if even what is not due, lease, keep,
  * shift of the clock. */
-static const char pick_script[] =
+static const struct redis_script pick_script = { "tally_pick", "",
     NOW
     "now = now + ARGV[5]\n"
     "local subject = ARGV[1]\n"
@@ -59,48 +60,48 @@ static const char pick_script[] =
     "    return m\n"
     "  end\n"
     "end\n"
-    "return ''\n";
+    "return ''\n", "" };
 
 /*
  * Keys: open, claimed.  How many fields there are; a reply may have but few
  * elements (redis.c), so that they are read in parts.
  */
-static const char close_script[] =
+static const struct redis_script close_script = { "tally_close", "",
     NOW
     "if redis.call('EXISTS', KEYS[2]) == 0 then\n"
     "  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end\n"
     "  redis.call('RENAME', KEYS[1], KEYS[2])\n"
     "  redis.call('HSET', KEYS[2], 'id', string.format('%.0f', now))\n"
     "end\n"
-    "return redis.call('HLEN', KEYS[2])\n";
+    "return redis.call('HLEN', KEYS[2])\n", "" };
 
 /* Keys: claimed.  From which field on, how many; in order of their names. */
-static const char read_script[] =
+static const struct redis_script read_script = { "tally_read", "",
     "local names, some = redis.call('HKEYS', KEYS[1]), {}\n"
     "table.sort(names)\n"
     "for i = ARGV[1] + 1, math.min(ARGV[1] + ARGV[2], #names) do\n"
     "  some[#some + 1] = names[i]\n"
     "  some[#some + 1] = redis.call('HGET', KEYS[1], names[i])\n"
     "end\n"
-    "return some\n";
+    "return some\n", "" };
 
 /* Keys: open, claimed.  Id.  1 if the open one has begun again. */
-static const char done_script[] =
+static const struct redis_script done_script = { "tally_done", "",
     "if redis.call('HGET', KEYS[2], 'id') == ARGV[1] then\n"
     "  redis.call('DEL', KEYS[2])\n"
     "end\n"
-    "return redis.call('EXISTS', KEYS[1])\n";
+    "return redis.call('EXISTS', KEYS[1])\n", "" };
 
 /* Keys: due, lease.  Name, 1 if it stays. */
-static const char leave_script[] =
+static const struct redis_script leave_script = { "tally_leave", "",
     "redis.call('ZREM', KEYS[2], ARGV[1])\n"
     "if ARGV[2] ~= '1' then redis.call('ZREM', KEYS[1], ARGV[1]) end\n"
-    "return 1\n";
+    "return 1\n", "" };
 
 /* Keys: due.  From which on, how many. */
-static const char list_script[] =
+static const struct redis_script list_script = { "tally_list", "",
     "return redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[2] - 1,\n"
-    "  'WITHSCORES')\n";
+    "  'WITHSCORES')\n", "" };
 
 struct names {
 	char open[NAME_SIZE], claimed[NAME_SIZE], member[NAME_SIZE];
@@ -128,7 +129,7 @@ number(int64_t value, char text[NUMBER_SIZE])
 
 /* A script that returns a number; -1: *why. */
 static long long
-eval_number(void *state, const char *script, size_t keys,
+eval_number(void *state, const struct redis_script *script, size_t keys,
     const char *const *words, size_t count, const char **why)
 {
 	redisReply *reply = store_redis_eval(state, script, keys, words, count,
@@ -151,7 +152,7 @@ enter(void *state, const struct names *names, int64_t due_ms, int64_t most,
 {
 	char due[NUMBER_SIZE], max[NUMBER_SIZE];
 
-	return eval_number(state, enter_script, 1, (const char *[]){ DUE,
+	return eval_number(state, &enter_script, 1, (const char *[]){ DUE,
 	    names->member, number(due_ms, due), number(most, max) }, 4, why);
 }
 
@@ -172,7 +173,7 @@ tally_redis_add(void *state, const struct store_tally *t, const char **why)
 		*why = "too many subjects";
 	if (rc != 1)
 		return rc == 0 ? ANSWER_NO : ANSWER_UNKNOWN;
-	rc = eval_number(state, add_script, 1, (const char *[]){ names.open,
+	rc = eval_number(state, &add_script, 1, (const char *[]){ names.open,
 	    t->head, t->row, number(t->count, count),
 	    number(STORE_TALLY_ROWS, most), number(t->due_ms - t->begin_ms +
 	    STORE_TALLY_KEEP_MS, life) }, 6, why);
@@ -215,7 +216,7 @@ read_fields(void *state, const struct names *names, long long count,
 	redisReply *reply;
 
 	for (long long i = 0; i < count; i += PART) {
-		reply = store_redis_eval(state, read_script, 1,
+		reply = store_redis_eval(state, &read_script, 1,
 		    (const char *[]){ names->claimed, number(i, from),
 		    number(PART, most) }, 3, why);
 		if (reply == NULL)
@@ -232,7 +233,7 @@ read_fields(void *state, const struct names *names, long long count,
 static enum answer
 leave(void *state, const struct names *names, bool stays, const char **why)
 {
-	return eval_number(state, leave_script, 2, (const char *[]){ DUE,
+	return eval_number(state, &leave_script, 2, (const char *[]){ DUE,
 	    LEASE, names->member, stays ? "1" : "0" }, 4, why) == 1 ?
 	    ANSWER_YES : ANSWER_UNKNOWN;
 }
@@ -248,7 +249,7 @@ take(void *state, const char *subject, int64_t begin_ms, struct buf *text,
 	long long count;
 
 	name(&names, subject, begin_ms);
-	count = eval_number(state, close_script, 2, (const char *[]){
+	count = eval_number(state, &close_script, 2, (const char *[]){
 	    names.open, names.claimed }, 2, why);
 	if (count < 0)
 		return ANSWER_UNKNOWN;
@@ -279,7 +280,7 @@ tally_redis_claim(void *state, const char *subject, bool now,
 	char *blank;
 
 	while (answer == ANSWER_NO) {
-		reply = store_redis_eval(state, pick_script, 2,
+		reply = store_redis_eval(state, &pick_script, 2,
 		    (const char *[]){ DUE, LEASE,
 		    subject != NULL ? subject : "", now ? "1" : "0",
 		    number(lease_ms, lease), number(STORE_TALLY_KEEP_MS, keep),
@@ -308,7 +309,7 @@ tally_redis_done(void *state, const char *subject, int64_t begin_ms,
 	long long again;
 
 	name(&names, subject, begin_ms);
-	again = eval_number(state, done_script, 2, (const char *[]){
+	again = eval_number(state, &done_script, 2, (const char *[]){
 	    names.open, names.claimed, number(id, text) }, 3, why);
 	return again < 0 ? ANSWER_UNKNOWN :
 	    leave(state, &names, again == 1, why);
@@ -336,7 +337,7 @@ tally_redis_list(void *state, struct buf *text, const char **why)
 	bool more = true;
 
 	for (int i = 0; more && i < TALLY_LIST_MAX; i += PART) {
-		reply = store_redis_eval(state, list_script, 1,
+		reply = store_redis_eval(state, &list_script, 1,
 		    (const char *[]){ DUE, number(i, from),
 		    number(PART, most) }, 3, why);
 		if (reply == NULL)

@@ -5,6 +5,7 @@
 #include "policy/store_backend.h"
 
 struct redisReply;
+struct redis_script;
 struct sqlite3;
 
 #define TALLY_WORDS_MAX	8
@@ -32,8 +33,9 @@ void store_sqlite_commit(void *state);
  * Runs a script: the first words are keys and get the prefix, the others are
  * arguments.  NULL: *why.
  */
-struct redisReply *store_redis_eval(void *state, const char *script,
-    size_t keys, const char *const *words, size_t count, const char **why);
+struct redisReply *store_redis_eval(void *state,
+    const struct redis_script *, size_t keys, const char *const *words,
+    size_t count, const char **why);
 
 #define TALLY_BACKEND(name)						\
 	enum answer tally_##name##_add(void *, const struct store_tally *,	\

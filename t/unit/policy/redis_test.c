@@ -62,7 +62,8 @@ react(struct fake *fake, const redisReply *command)
 			buf_append(&fake->words, word->str, word->len);
 		buf_putc(&fake->words, i + 1 < command->elements ? ' ' : '|');
 	}
-	if (strncmp(command->element[0]->str, "EVAL", 4) == 0) {
+	if (strncmp(command->element[0]->str, "EVAL", 4) == 0 ||
+	    strcmp(command->element[0]->str, "FCALL") == 0) {
 		reply = fake->replies[fake->replied];
 		if (reply != NULL)
 			fake->replied++;
@@ -181,8 +182,12 @@ static const struct fault {
 } faults[] = {
 	{ "good",	{ GOOD("1"), GOOD("2") }, "yy", NULL },
 	{ "no",		{ "*3\r\n:1\r\n:0\r\n:7\r\n" }, "n", NULL },
-	{ "a new script", { "-NOSCRIPT No matching script.\r\n", GOOD("1") },
+	{ "a new function", { "-ERR Function not found\r\n", GOOD("1") },
 	    "y", NULL },
+	{ "no functions", { "-ERR unknown command `FCALL`\r\n", GOOD("1"),
+	    GOOD("2") }, "yy", NULL },
+	{ "functions are not for us", { "-NOPERM no 'fcall'\r\n",
+	    "-NOSCRIPT No matching script.\r\n", GOOD("1") }, "y", NULL },
 	{ "in pieces",	{ "*3\r\n:1\r\n:1\r\n:7\r\n*3\r\n:2\r\n:1\r", "\n:7\r\n" },
 	    "yy", NULL },
 	{ "LOADING",	{ "-LOADING Redis is loading\r\n" }, "??",
@@ -328,12 +333,12 @@ tell(struct rig *rig)
 	    "password = \"%s\" database = 3 prefix = \"x:\"", path);
 	store = fake_open(&fake, options, &conf);
 	CU_ASSERT(call(store, &result) == ANSWER_YES);
-	at = strstr(fake.words.data, "EVALSHA ");
+	at = strstr(fake.words.data, "FCALL ");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(at);
 	CU_ASSERT(strncmp(fake.words.data, "AUTH u p w|SELECT 3|"
-	    "SET x:probe 1 PX 60000|EVALSHA ", 51) == 0);
-	CU_ASSERT_STRING_EQUAL(at + 8 + 40,
-	    " 1 x:a\r\nFLUSHALL\r\n 1 0 42|");
+	    "SET x:probe 1 PX 60000|FCALL millgate_seven_", 64) == 0);
+	CU_ASSERT_STRING_EQUAL(strstr(at + 6, " "),
+	    " 1 x:a\r\nFLUSHALL\r\n 1 0 1 42|");
 	store_close(&store);
 	conf_free(&conf);
 	fake_stop(&fake, task);

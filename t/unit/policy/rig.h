@@ -1,7 +1,7 @@
 /*
  * A directory, a configuration, and each back end of the store in turn: SQLite
- * in a file, Redis as a server of our own on a UNIX socket (if it is
- * installed).  Log lines go to a file of the directory.
+ * in a file, Redis as a server of our own on a UNIX socket.  Log lines go to a
+ * file of the directory.
  */
 #ifndef T_UNIT_POLICY_RIG_H
 #define T_UNIT_POLICY_RIG_H
@@ -13,7 +13,7 @@ struct store;
 
 struct rig {
 	char directory[64];
-	const char *back_end;		/* "sqlite", "redis" */
+	const char *back_end;		/* "sqlite", "redis" and so on */
 	struct conf *conf;
 	struct store *store;
 };
@@ -23,6 +23,9 @@ struct conf *rig_conf(const char *text);
 
 /* Runs that function in a task for each back end; text is added to the conf. */
 void rig_each(const char *text, void (*)(struct rig *));
+
+/* The same also over TLS, with Sentinel and on a Cluster. */
+void rig_all(const char *text, void (*)(struct rig *));
 
 /* Runs it in a task, with a directory but no store. */
 void rig_alone(void (*)(struct rig *));

@@ -8,9 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/conf.h"
 #include "base/task.h"
 #include "t/unit/policy/rig.h"
+#include "t/unit/policy/rig_redis.h"
 #include "t/unit/unit.h"
 
 /* Adds to a sum that lives so long; NO once it is above ten. */
@@ -148,7 +150,7 @@ hold(struct rig *rig)
 static void
 contract(void)
 {
-	rig_each("", hold);
+	rig_all("", hold);
 }
 
 struct adder {
@@ -200,7 +202,7 @@ add_together(struct rig *rig)
 static void
 together(void)
 {
-	rig_each("", add_together);
+	rig_all("", add_together);
 }
 
 static void
@@ -220,7 +222,7 @@ tell_time(struct rig *rig)
 static void
 time_is_told(void)
 {
-	rig_each("", tell_time);
+	rig_all("", tell_time);
 }
 
 static enum answer
@@ -306,7 +308,7 @@ keep_notes(struct rig *rig)
 static void
 notes(void)
 {
-	rig_each("", keep_notes);
+	rig_all("", keep_notes);
 }
 
 #define SCANNED	450			/* some pages */
@@ -374,7 +376,7 @@ scan_all(struct rig *rig)
 static void
 scans(void)
 {
-	rig_each("", scan_all);
+	rig_all("", scan_all);
 }
 
 /* --- SQLite's file --- */
@@ -566,12 +568,93 @@ locked(void)
 	rig_alone(lock);
 }
 
+/* --- options --- */
+
+#define R "store { type = redis "
+
+static void
+say(struct rig *rig)
+{
+	static const struct { const char *name, *text, *error; } wrongs[] = {
+		{ "nothing", "", NULL },
+		{ "Redis", R "}", NULL },
+		{ "Sentinel", R "sentinel = main }", NULL },
+		{ "a Cluster", R "cluster = yes }", NULL },
+		{ "a socket", R "server = { \"unix:/x\" } }", NULL },
+		{ "no address", "store { server = { \"redis\" } }",
+		    "server" },
+		{ "no server", R "server = { } }", "server: is required" },
+		{ "SQLite: Sentinel", "store { sentinel = main }",
+		    "sentinel: is for type = redis" },
+		{ "SQLite: Cluster", "store { cluster = yes }",
+		    "cluster: is for type = redis" },
+		{ "SQLite: user", "store { user = x }",
+		    "user: is for type = redis" },
+		{ "both", R "sentinel = main cluster = yes }",
+		    "sentinel: a Cluster needs none" },
+		{ "no name", R "sentinel = \"\" }", "sentinel: is to be" },
+		{ "a Cluster by socket", R "cluster = yes "
+		    "server = { \"unix:/x\" } }", "no UNIX sockets" },
+		{ "Sentinel by socket", R "sentinel = main "
+		    "server = { \"unix:/x\" } }", "no UNIX sockets" },
+		{ "a Cluster's database", R "cluster = yes database = 1 }",
+		    "database: a Cluster has" },
+		{ "no password", R "user = x }", "user: needs a password" },
+		{ "a name without TLS", R "tls_name = x }",
+		    "tls_name: needs tls_ca" },
+		{ "TLS", R "tls_ca = \"D/cert\" }", NULL },
+		{ "TLS by socket", R "tls_ca = \"D/cert\" "
+		    "server = { \"unix:/x\" } }", "TLS goes with no" },
+		{ "no CA", R "tls_ca = \"D/key\" }", "tls_ca: no cert" },
+		{ "no key", R "tls_ca = \"D/cert\" tls_cert = \"D/cert\" }",
+		    "tls_cert: needs tls_key" },
+		{ "no certificate", R "tls_ca = \"D/cert\" "
+		    "tls_key = \"D/key\" }", "tls_key: needs tls_cert" },
+		{ "a certificate", R "tls_ca = \"D/cert\" "
+		    "tls_cert = \"D/cert\" tls_key = \"D/key\" }", NULL },
+		{ "mixed up", R "tls_ca = \"D/cert\" "
+		    "tls_cert = \"D/key\" tls_key = \"D/cert\" }",
+		    "tls_cert: no cert" },
+		{ "an empty password", R "password = \"D/empty\" }",
+		    "password: the password's file is empty" },
+	};
+
+	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++) {
+		struct buf errors = BUF_INIT, text = BUF_INIT;
+		struct conf *conf;
+
+		for (const char *c = wrongs[i].text; *c != '\0'; c++)
+			if (c[0] == 'D' && c[1] == '/')
+				buf_puts(&text, rig_redis_directory());
+			else
+				buf_putc(&text, *c);
+		conf = rig_conf(text.data != NULL ? text.data : "");
+		store_check_options(conf, &errors);
+		CASE_ASSERT(wrongs[i].name, wrongs[i].error == NULL ?
+		    errors.len == 0 : errors.len > 0 &&
+		    strstr(errors.data, wrongs[i].error) != NULL);
+		if (errors.len > 0 && wrongs[i].error == NULL)
+			fprintf(stderr, "%s", errors.data);
+		buf_release(&errors);
+		buf_release(&text);
+		conf_free(&conf);
+	}
+	(void)rig;
+}
+
+static void
+options(void)
+{
+	rig_alone(say);
+}
+
 SUITE(store,
     { "contract", contract },
     { "steps never mix", together },
     { "the time", time_is_told },
     { "notes", notes },
     { "scans", scans },
+    { "options", options },
     { "SQLite: remembers", remembers },
     { "SQLite: a file that is none", damaged },
     { "SQLite: damaged pages", damaged_pages },

@@ -95,7 +95,7 @@ contract(struct rig *rig)
 static void
 tally_contract(void)
 {
-	rig_each("", contract);
+	rig_all("", contract);
 }
 
 static void
