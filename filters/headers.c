@@ -210,13 +210,16 @@ static void
 put_line(struct buf *to, const char *line, size_t len, size_t used)
 {
 	while (used + len > LINE_MAX_OCTETS) {
-		size_t room = LINE_MAX_OCTETS - used, cut = room;
+		/* The name alone may be too long. */
+		size_t room = used < LINE_MAX_OCTETS ?
+		    LINE_MAX_OCTETS - used : 0;
+		size_t cut = room;
 
 		/* Not at the line's own first blank: nothing would go. */
 		while (cut > 1 && !is_blank(line[cut]))
 			cut--;
 		if (cut <= 1)
-			for (cut = room; cut > room - 3 &&
+			for (cut = room; cut > 0 && cut + 3 > room &&
 			    ((unsigned char)line[cut] & 0xc0) == 0x80; cut--)
 				;
 		buf_append(to, line, cut);

@@ -236,6 +236,30 @@ long_lines_are_folded(void)
 	}
 }
 
+/* Such a name comes from outside; the value gets lines of its own. */
+static void
+names_fill_a_line(void)
+{
+	for (size_t len = 985; len < 1005; len++) {
+		struct arena *arena = arena_new(0);
+		struct headers headers = { 0 };
+		struct buf text = BUF_INIT;
+
+		for (size_t i = 0; i < len; i++)
+			buf_putc(&text, 'n');
+		buf_puts(&text, ": 1\r\n");
+		headers_parse(&headers, arena, text.data, text.len);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(headers.first);
+		headers_change(&headers, arena, headers.first, "a b", true);
+		CU_ASSERT_EQUAL(headers.first->name_len, len);
+		CU_ASSERT_STRING_EQUAL(strpbrk(header_value(headers.first,
+		    arena, true), "b"), "b");
+		CU_ASSERT_EQUAL(headers.first->len, headers.bytes);
+		buf_release(&text);
+		arena_free(&arena);
+	}
+}
+
 static void
 fields_are_changed(void)
 {
@@ -302,5 +326,6 @@ SUITE(headers,
     { "values are read", values_are_read },
     { "added values are safe", added_values_are_safe },
     { "long lines are folded", long_lines_are_folded },
+    { "names fill a line", names_fill_a_line },
     { "fields are changed", fields_are_changed },
     { "large sections are parsed", large_sections_are_parsed })
