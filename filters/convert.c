@@ -158,6 +158,10 @@ convert_plan(struct conversion *conversion, const struct headers *headers,
 		*why = "it is signed";
 		return CONVERT_IMPOSSIBLE;
 	}
+	if (conversion->fold && !mime_can_fold(headers)) {
+		*why = "its header cannot be folded";
+		return CONVERT_IMPOSSIBLE;
+	}
 	mime_entity_read(&conversion->entity, headers, arena, false);
 	conversion->found.encoding = conversion->entity.encoding;
 	if (conversion->entity.kind == MIME_SEALED) {

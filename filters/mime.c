@@ -253,6 +253,15 @@ is_too_long(const struct header *header)
 }
 
 bool
+mime_can_fold(const struct headers *headers)
+{
+	for (const struct header *h = headers->first; h != NULL; h = h->next)
+		if (h->name_len > MIME_LINE_MAX / 2 && is_too_long(h))
+			return false;
+	return true;
+}
+
+bool
 mime_fold(struct headers *headers, struct arena *arena)
 {
 	bool folded = false;

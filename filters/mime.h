@@ -43,7 +43,11 @@ void mime_entity_read(struct mime_entity *, const struct headers *,
 
 void mime_set_encoding(struct headers *, struct arena *, enum mime_encoding);
 
-/* Folds what lines are too long; whether there were any. */
+/*
+ * Folds what lines are too long; whether there were any.  It can't be done to a
+ * field whose name fills the line.
+ */
+bool mime_can_fold(const struct headers *);
 bool mime_fold(struct headers *, struct arena *);
 
 /* --- what octets there are --- */

@@ -202,6 +202,28 @@ enter_multipart(struct mime_walk *walk)
 	level->digest = entity->digest;
 }
 
+/*
+ * Whether a delimiter line of that boundary might be one of a multipart around
+ * it: readers differ about whose it is.
+ */
+static bool
+is_open(const struct mime_walk *walk, const char *boundary)
+{
+	size_t len = strlen(boundary);
+
+	for (size_t i = 0; i < walk->depth; i++) {
+		const struct level *level = &walk->levels[i];
+		size_t shorter = len < level->len ? len : level->len;
+
+		if (memcmp(boundary, level->boundary, shorter) == 0 &&
+		    (len == level->len ||
+		    strcmp(boundary + shorter, "--") == 0 ||
+		    strcmp(level->boundary + shorter, "--") == 0))
+			return true;
+	}
+	return false;
+}
+
 /* The entity is known: its parts follow, or its body. */
 static void
 begin_body(struct mime_walk *walk)
@@ -212,8 +234,8 @@ begin_body(struct mime_walk *walk)
 	if (entity->kind != MIME_MULTIPART)
 		return;
 	/* RFC 2045, 6.4: a multipart is not encoded. */
-	if (walk->depth < MIME_DEPTH_MAX && (entity->encoding == MIME_7BIT ||
-	    entity->encoding == MIME_8BIT))
+	if (walk->depth < MIME_DEPTH_MAX && !is_open(walk, entity->boundary) &&
+	    (entity->encoding == MIME_7BIT || entity->encoding == MIME_8BIT))
 		enter_multipart(walk);
 	else
 		entity->kind = MIME_AMBIGUOUS;
@@ -236,6 +258,9 @@ end_header(struct mime_walk *walk, size_t body_start, bool blank)
 	mime_scan(&part->header, bytes, part->header_len);
 	if (part->header.eight_bit && (walk->want & MIME_WANT_ASCII) != 0)
 		fail(walk, "a part's header has 8-bit text");
+	if ((walk->want & MIME_WANT_LINES) != 0 &&
+	    !mime_can_fold(&part->headers))
+		fail(walk, "a part's header cannot be folded");
 	mime_entity_read(&part->entity, &part->headers, walk->arena, digest);
 	/* Lines that were no header have gone by. */
 	if (!part->blank && part->entity.kind == MIME_MULTIPART)

@@ -98,6 +98,10 @@ static const struct convert_case cases[] = {
 	{ "a long field of S/MIME", ALL, "B: % %\r\n" V
 	    "Content-Type: application/pkcs7-mime\r\n\r\nx", NULL,
 	    "it is signed or encrypted" },
+	{ "a name that fills the line", ALL, "@: x\r\n\r\na\r\n", NULL,
+	    "its header cannot be folded" },
+	{ "such a name in a part", ALL, MIXED "\r\n--b\r\n@: x\r\n\r\na"
+	    "\r\n--b--\r\n", NULL, "a part's header cannot be folded" },
 	/* Multiparts. */
 	{ "two parts", ALL, MIXED E8 "\r\npre\r\n--b\r\n" HTML E8 "\r\n"
 	    "\xfc\r\n--b \t\r\n" PNG E8 "\r\n\x89\r\n--b--\r\nafter\r\n",
@@ -155,6 +159,14 @@ static const struct convert_case cases[] = {
 	    "\r\n\xfd\r\n--c\r\n--b--\r\n", MIXED "\r\n--b\r\nContent-Type:"
 	    " multipart/mixed; boundary=c\r\n\r\n--c\r\n" QP "\r\n=FC\r\n"
 	    "--b\r\n" QP "\r\n=FD\r\n=2D-c\r\n--b--\r\n", NULL },
+	{ "nested, with one boundary", ALL, MIXED "\r\n--b\r\nContent-Type:"
+	    " multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xfc\r\n"
+	    "--b--\r\n", MIXED "\r\n--b\r\nContent-Type: multipart/mixed; "
+	    "boundary=b\r\n\r\n--b\r\n" QP "\r\n=FC\r\n--b--\r\n", NULL },
+	{ "nested, with boundaries that cannot be told apart", ALL, MIXED
+	    "\r\n--b\r\nContent-Type: multipart/mixed; boundary=\"b--\"\r\n"
+	    "\r\n\xfc\r\n--b--\r\n", NULL,
+	    "its MIME structure is ambiguous" },
 	{ "text before the parts", ALL, MIXED "\r\n\xfc\r\n--b\r\n\r\na\r\n"
 	    "--b--\r\n", NULL, "it has text outside of its parts" },
 	{ "text behind the parts", ALL, MIXED "\r\n--b\r\n\r\na\r\n--b--\r\n"
