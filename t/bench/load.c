@@ -18,17 +18,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/io.h"
 #include "base/task.h"
+#include "t/bench/figures.h"
 
 #define LINE_MAX_LEN 4096
 #define WAIT_MS 120000
@@ -42,19 +41,7 @@ static struct {
 	.sender = "load@sender.test" };
 
 static struct buf content = BUF_INIT;
-static int started, failed;
-static uint32_t *latency_us;
-static int accepted;
-static double first_start, last_end;
-
-static double
-now_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
+static int started;
 
 /* Reads one reply; its code, or -1. */
 static int
@@ -126,17 +113,16 @@ run_session(void *argument)
 	while (started < options.messages) {
 		started++;
 		if (io == NULL && (io = open_session()) == NULL) {
-			failed++;
+			figures_failed();
 			continue;
 		}
-		begin = now_seconds();
+		begin = figures_now();
 		if (!send_message(io)) {
-			failed++;
+			figures_failed();
 			io_free(&io);
 			continue;
 		}
-		last_end = now_seconds();
-		latency_us[accepted++] = (uint32_t)((last_end - begin) * 1e6);
+		figures_done(begin);
 		if (++sent % options.per_connection == 0) {
 			io_puts(io, "QUIT\r\n");
 			io_flush(io, task_deadline(WAIT_MS));
@@ -167,24 +153,6 @@ run_idle(void *argument)
 	for (int i = 0; ios != NULL && i < options.sessions; i++)
 		io_free(&ios[i]);
 	free(ios);
-}
-
-static int
-compare(const void *a, const void *b)
-{
-	uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
-
-	return left < right ? -1 : left > right;
-}
-
-static void
-print_result(void)
-{
-	qsort(latency_us, (size_t)accepted, sizeof(*latency_us), compare);
-	printf("start=%.6f end=%.6f accepted=%d failed=%d p50=%" PRIu32
-	    " p99=%" PRIu32 "\n", first_start, last_end, accepted, failed,
-	    accepted > 0 ? latency_us[accepted / 2] : 0,
-	    accepted > 0 ? latency_us[accepted * 99 / 100] : 0);
 }
 
 static int
@@ -236,9 +204,6 @@ main(int argc, char **argv)
 		}
 	}
 	signal(SIGPIPE, SIG_IGN);
-	latency_us = calloc((size_t)options.messages + 1, sizeof(*latency_us));
-	if (latency_us == NULL)
-		return 71;
 	if (options.file == NULL) {
 		make_content();
 	} else if (read_content(options.file) == -1) {
@@ -247,16 +212,14 @@ main(int argc, char **argv)
 		return 66;
 	}
 	task_init();
-	first_start = now_seconds();
+	if (figures_begin(options.messages) != 0)
+		return 71;
 	if (options.idle)
 		task_detach("idle", run_idle, NULL);
 	for (int i = 0; !options.idle && i < options.sessions; i++)
 		task_detach("session", run_session, NULL);
 	task_loop();
-	if (!options.idle)
-		print_result();
 	task_shutdown();
 	buf_release(&content);
-	free(latency_us);
-	return failed != 0;
+	return options.idle || figures_print() ? 0 : 1;
 }
