@@ -169,6 +169,26 @@ conf_sections(const struct conf *conf, const char *kind_name, size_t *count)
 	return group->sections;
 }
 
+char *
+conf_secret(const struct conf *conf, const char *path, const char **why)
+{
+	const char *bytes;
+	char *text;
+	size_t len;
+
+	*why = "its file is not available in this process";
+	if (!conf_file(conf, path, &bytes, &len))
+		return NULL;
+	while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
+		len--;
+	*why = "its file is empty or holds a NUL";
+	if (len == 0 || memchr(bytes, '\0', len) != NULL)
+		return NULL;
+	if ((text = strndup(bytes, len)) == NULL)
+		fatal("out of memory (configuration)");
+	return text;
+}
+
 bool
 conf_file(const struct conf *conf, const char *path, const char **bytes,
     size_t *len)

@@ -65,6 +65,12 @@ bool conf_file(const struct conf *, const char *path, const char **bytes,
     size_t *len);
 
 /*
+ * The text of a file that holds a secret, such as a password, without the end
+ * of line that editors put there; to be freed.  NULL: *why.
+ */
+char *conf_secret(const struct conf *, const char *path, const char **why);
+
+/*
  * Says which of the file options and key tables this snapshot carries: called
  * per section and option, true keeps the bytes, those of the files that a key
  * table names, too.  Other table files are always carried.

@@ -303,11 +303,11 @@ tell(struct filter_run *run, enum policy_outcome_kind kind)
 	struct asked *asked = run->mail_state;
 	struct buf request = BUF_INIT;
 
-	if (!instance->learns || asked == NULL || !asked->any)
+	if (!instance->learns || asked == NULL || !asked->any ||
+	    run->mail->outcome_told)
 		return;
-	asked->any = false;
+	run->mail->outcome_told = true;
 	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_OUTCOME);
-	put_addressee(&request, instance);
 	policy_put(&request, POLICY_OUTCOME, policy_outcome_name(kind));
 	policy_put(&request, POLICY_EVENT, run->mail->envelope.id);
 	policy_request_of(&request, run, NULL, POLICY_AT_END);

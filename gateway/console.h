@@ -10,6 +10,13 @@
 	ROW(o, metrics, strings, NULL, NULL, NULL,			\
 	    "Addresses where /metrics is served for Prometheus; none: no "	\
 	    "service. Keep it on a private address.")			\
+	ROW(o, feedback, strings, NULL, NULL, NULL,			\
+	    "Addresses where other systems may report what a message was, "	\
+	    "by HTTP: POST /report {\"id\": \"...\", \"outcome\": \"spam\"}; "	\
+	    "none: no service.")					\
+	ROW(o, feedback_token, file, NULL, NULL, NULL,			\
+	    "A file that holds the token that they send along "		\
+	    "(Authorization: Bearer).")					\
 	ROW(o, history, duration, "30d", "1h", "3650d",			\
 	    "How long the history of messages is kept.")		\
 	ROW(o, history_size, size, "1G", "1M", "1T",			\

@@ -18,7 +18,7 @@
 #include "gateway/control_queue.h"
 #include "gateway/event.h"
 #include "gateway/history.h"
-#include "policy/service.h"
+#include "policy/profile.h"
 
 #define QUEUE_TIMEOUT_MS 10000
 
@@ -193,16 +193,6 @@ do_dmarc(struct control_client *client, const struct control_request *request)
 }
 
 /* --- policy --- */
-
-static bool
-is_policy_word(const char *word)
-{
-	for (size_t i = 0; policy_services[i] != NULL; i++)
-		if (policy_services[i]->command != NULL &&
-		    strcmp(policy_services[i]->command_word, word) == 0)
-			return true;
-	return false;
-}
 
 static void
 do_policy(struct control_client *client,
@@ -500,10 +490,10 @@ control_command(struct control_client *client,
 			commands[i].act(client, request);
 		return;
 	}
-	if (is_policy_word(request->words[0])) {
+	if (profiles_command_known(request->words[0])) {
 		do_policy(client, request);
 		return;
 	}
-	control_end(client, "usage", "queue, dmarc, explain, history, stats, status, "
-	    "reload or stop");
+	control_end(client, "usage", "queue, dmarc, explain, history, stats, "
+	    "status, reload, stop, or a command of policy's");
 }

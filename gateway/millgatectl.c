@@ -36,6 +36,8 @@ usage(FILE *to, int status)
 	    "                             put it on an access list\n"
 	    "  list remove name entry     take it out\n"
 	    "  list show [name]           what was put there\n"
+	    "  report id spam|trap|malware|released [undo]\n"
+	    "                             what an accepted message was\n"
 	    "  explain id                 all that is known of a message\n"
 	    "  history [search text] [-n number]\n"
 	    "                             the latest messages\n"

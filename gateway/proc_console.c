@@ -24,6 +24,7 @@
 #include "gateway/control_queue.h"
 #include "gateway/control_server.h"
 #include "gateway/event.h"
+#include "gateway/feedback.h"
 #include "gateway/history.h"
 #include "gateway/link.h"
 #include "gateway/metrics.h"
@@ -61,6 +62,7 @@ struct console {
 	struct control_queue *queue;
 	struct control_server *control;
 	struct metrics *metrics;
+	struct feedback *feedback;	/* or NULL */
 	struct counter_block *blocks[PROCESS_SLOTS];
 	struct task *reader, *housekeeper;
 	struct history_statistics told;	/* as the counters have it */
@@ -266,6 +268,22 @@ open_history(const struct process *process,
 }
 
 static int
+open_feedback(const struct process *process,
+    const struct console_options *options, const char **why)
+{
+	char *token;
+
+	if (options->feedback[0] == NULL)
+		return 0;
+	token = conf_secret(process->conf, options->feedback_token, why);
+	if (token == NULL)
+		return -1;
+	console.feedback = feedback_new(token, ask_policy);
+	free(token);
+	return 0;
+}
+
+static int
 listen_all(const struct process *process, const char **why)
 {
 	for (size_t i = 0; i < process->listener_count; i++) {
@@ -275,6 +293,9 @@ listen_all(const struct process *process, const char **why)
 			control_server_listen(console.control, l->fd);
 		else if (strcmp(l->name, "metrics") == 0 &&
 		    metrics_listen(console.metrics, l->fd, why) != 0)
+			return -1;
+		else if (strcmp(l->name, "feedback") == 0 &&
+		    feedback_listen(console.feedback, l->fd, why) != 0)
 			return -1;
 	}
 	return 0;
@@ -297,6 +318,8 @@ console_start(struct process *process, const char **why)
 	    .reload = ask_reload, .policy = ask_policy,
 	});
 	console.metrics = metrics_new(console.blocks, PROCESS_SLOTS);
+	if (open_feedback(process, options, why) != 0)
+		return -1;
 	console.reader = task_start("events", read_events, NULL);
 	console.housekeeper = task_start("history", keep_house, NULL);
 	return listen_all(process, why);
@@ -313,6 +336,7 @@ finish(void *argument)
 	    deadline : console.deadline);
 	control_server_free(&console.control);
 	metrics_free(&console.metrics);
+	feedback_free(&console.feedback);
 	control_queue_free(&console.queue);
 	task_reap(&console.housekeeper);
 	task_reap(&console.reader);

@@ -12,10 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "filters/policy_link.h"
 #include "gateway/event.h"
 #include "gateway/notice.h"
 #include "gateway/proc.h"
@@ -26,6 +28,7 @@
 #include "gateway/report_send.h"
 #include "gateway/settings.h"
 #include "gateway/spool.h"
+#include "policy/service.h"
 
 #define LARGE_MESSAGE (1 << 20)
 #define SEGMENT_SIZE (16 << 20)
@@ -36,6 +39,7 @@ struct relay_process {
 	struct spool *spool;
 	struct report_sender *reports;	/* NULL: none are made */
 	struct notices *notices;	/* mail of our own */
+	struct policy_link *policy;
 	int64_t deadline;		/* of the drain */
 };
 
@@ -54,6 +58,33 @@ tell_history(const char *id, const char *recipient, const char *outcome,
 	});
 }
 
+/* Services of policy learn that the sender has a bad list of addresses. */
+static void
+tell_policy(const struct envelope *envelope, const char *recipient,
+    void *argument)
+{
+	const char *open = envelope->client == NULL ? NULL :
+	    strrchr(envelope->client, '[');
+	struct buf request = BUF_INIT;
+	char address[64] = "";
+
+	(void)argument;
+	if (open != NULL)
+		snprintf(address, sizeof(address), "%.*s",
+		    (int)strcspn(open + 1, "]"), open + 1);
+	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_OUTCOME);
+	policy_put(&request, POLICY_OUTCOME,
+	    policy_outcome_name(OUTCOME_BOUNCED));
+	policy_put(&request, POLICY_EVENT, envelope->id);
+	policy_put(&request, POLICY_CLIENT_ADDRESS, address);
+	policy_put(&request, POLICY_SASL_USERNAME, envelope->user);
+	policy_put(&request, POLICY_SENDER, envelope->sender);
+	policy_put(&request, POLICY_RECIPIENT, recipient);
+	policy_end(&request);
+	policy_link_tell(state.policy, &request);
+	buf_release(&request);
+}
+
 int
 relay_prepare(struct process *process, const char **why)
 {
@@ -70,11 +101,15 @@ relay_prepare(struct process *process, const char **why)
 		return -1;
 	state.reports = report_sender_new(process->conf, top->hostname,
 	    state.notices);
+	state.policy = policy_link_new(process->conf, "relay", why);
+	if (state.policy == NULL)
+		return -1;
 	state.relay = relay_new(&(struct relay_settings){
 	    .conf = process->conf,
 	    .hostname = top->hostname,
 	    .notices = state.notices,
 	    .event = tell_history,
+	    .bounced = tell_policy,
 	}, why);
 	return state.relay == NULL ? -1 : 0;
 }

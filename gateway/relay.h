@@ -22,6 +22,7 @@
 
 struct buf;
 struct conf;
+struct envelope;
 struct notices;
 struct relay;
 
@@ -34,12 +35,18 @@ extern const struct section_kind relay_section;
 typedef void relay_event_f(const char *id, const char *recipient,
     const char *outcome, const char *text, void *argument);
 
+/* Hears of a recipient that the next hop refused for good. */
+typedef void relay_bounced_f(const struct envelope *, const char *recipient,
+    void *argument);
+
 struct relay_settings {
 	const struct conf *conf;	/* sections route and relay */
 	const char *hostname;		/* ours */
 	struct notices *notices;	/* by which notifications go */
 	relay_event_f *event;		/* or NULL */
 	void *event_argument;
+	relay_bounced_f *bounced;	/* or NULL */
+	void *bounced_argument;
 };
 
 /*

@@ -225,6 +225,18 @@ warn_of_delay(struct report *report)
 	}
 }
 
+static void
+tell_bounced(const struct report *report, size_t i)
+{
+	const struct relay_settings *settings = &report->relay->settings;
+
+	if (settings->bounced != NULL &&
+	    report->results[i].status == DELIVERY_PERMANENT)
+		settings->bounced(&report->message->loaded->envelope,
+		    report->results[i].recipient->address,
+		    settings->bounced_argument);
+}
+
 /* Log and journal; what was sent goes first, before any wait for the disk. */
 static void
 record(const struct report *report, size_t i)
@@ -232,6 +244,7 @@ record(const struct report *report, size_t i)
 	log_result(report, i);
 	if (report->outcomes[i] == RESULT_DEFERRED)
 		return;
+	tell_bounced(report, i);
 	queue_record(report->relay->queue, report->message->entry,
 	    report->results[i].recipient->address,
 	    report->outcomes[i] == RESULT_SENT ? QUEUE_DELIVERED :

@@ -57,7 +57,8 @@ gateway_may_see(const struct conf_section *section, const char *option,
 	(void)option;
 	(void)instance;
 	return !settings_is_isolated(section->kind) &&
-	    strcmp(section->kind->name, "store") != 0;
+	    strcmp(section->kind->name, "store") != 0 &&
+	    strcmp(section->kind->name, "console") != 0;
 }
 
 /* The store's password. */
@@ -111,11 +112,22 @@ policy_listens(const char *name, const char *instance)
 	return has_prefix(name, "policy");
 }
 
+/* The token of those that report by HTTP. */
+static bool
+console_may_see(const struct conf_section *section, const char *option,
+    void *instance)
+{
+	(void)option;
+	(void)instance;
+	return strcmp(section->kind->name, "console") == 0;
+}
+
 static bool
 console_listens(const char *name, const char *instance)
 {
 	(void)instance;
-	return strcmp(name, "control") == 0 || strcmp(name, "metrics") == 0;
+	return strcmp(name, "control") == 0 || strcmp(name, "metrics") == 0 ||
+	    strcmp(name, "feedback") == 0;
 }
 
 static bool
@@ -133,6 +145,7 @@ const struct role roles[] = {
 		.promises = SANDBOX_ACCEPT | SANDBOX_CONNECT | SANDBOX_READ |
 		    SANDBOX_WRITE,
 		.instance = one_instance,
+		.may_see = console_may_see,
 		.wants_listener = console_listens,
 		.prepare = console_prepare, .start = console_start,
 		.drain = console_drain, .message = console_message,

@@ -269,6 +269,8 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 	own_socket(conf, "policy:own", "policy.sock", f, argument);
 	each_address(only_section(conf, "console"), "metrics", "metrics",
 	    console->metrics, f, argument);
+	each_address(only_section(conf, "console"), "feedback", "feedback",
+	    console->feedback, f, argument);
 	own_socket(conf, "control", "control", f, argument);
 }
 
@@ -367,6 +369,27 @@ check_isolated(const struct conf *conf, struct buf *errors)
 	}
 }
 
+static void
+check_console(const struct conf *conf, struct buf *errors)
+{
+	const struct console_options *console = conf_get(conf, "console");
+	const char *why;
+	char *token;
+
+	if (console->feedback[0] == NULL)
+		return;
+	if (console->feedback_token == NULL) {
+		conf_error(errors, conf, only_section(conf, "console"),
+		    "feedback", "needs a feedback_token");
+		return;
+	}
+	token = conf_secret(conf, console->feedback_token, &why);
+	if (token == NULL)
+		conf_error(errors, conf, only_section(conf, "console"),
+		    "feedback_token", "%s", why);
+	free(token);
+}
+
 int
 settings_check(const struct conf *conf, struct buf *errors)
 {
@@ -374,6 +397,7 @@ settings_check(const struct conf *conf, struct buf *errors)
 
 	check_listeners(conf, errors);
 	check_isolated(conf, errors);
+	check_console(conf, errors);
 	routes_check(conf, errors);
 	policy_check(conf, errors);
 	return errors->len == before ? 0 : -1;

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "policy/feedback.h"
 #include "policy/policy.h"
 
 #define WORDS_MAX	32
@@ -301,18 +302,60 @@ void
 profiles_outcome(struct profiles *profiles,
     const struct policy_outcome *outcome)
 {
-	const char *name = policy_value(outcome->request, POLICY_SERVICE);
-
+	if (outcome->kind == OUTCOME_ACCEPTED)
+		feedback_remember(profiles->store, outcome);
 	for (size_t i = 0; i < profiles->count; i++) {
 		const struct service *s = &profiles->services[i];
 
-		if (s->service->outcome != NULL && (*name == '\0' ||
-		    strcmp(s->is.name, name) == 0))
+		if (s->service->outcome != NULL)
 			s->service->outcome(s->is.instance, outcome);
 	}
 }
 
 /* --- commands --- */
+
+bool
+profiles_command_known(const char *word)
+{
+	if (strcmp(word, "report") == 0)
+		return true;
+	for (size_t k = 0; policy_services[k] != NULL; k++)
+		if (policy_services[k]->command != NULL &&
+		    strcmp(policy_services[k]->command_word, word) == 0)
+			return true;
+	return false;
+}
+
+/* "report ID spam [undo]": all that learn hear of it. */
+static int
+report(struct profiles *profiles, const char *const *words, size_t count,
+    struct buf *out, const char **why)
+{
+	struct policy_request request = POLICY_REQUEST_INIT;
+	struct policy_outcome outcome = { .request = &request };
+	enum answer answer;
+	int kind = -1;
+
+	*why = "report id " FEEDBACK_WORDS " [undo]";
+	if (count >= 3 && (count == 3 || (count == 4 &&
+	    strcmp(words[3], "undo") == 0)))
+		kind = feedback_find(words[2]);
+	if (kind == -1)
+		return -2;
+	outcome.kind = (enum policy_outcome_kind)kind;
+	outcome.id = words[1];
+	outcome.undo = count == 4;
+	answer = feedback_recall(profiles->store, words[1], &request, why);
+	if (answer == ANSWER_YES) {
+		profiles_outcome(profiles, &outcome);
+		buf_printf(out, "%s: %s%s\n", words[1], words[2],
+		    outcome.undo ? ", taken back" : "");
+	} else if (answer == ANSWER_NO) {
+		*why = "no message of that id was accepted in the last days";
+	}
+	policy_request_release(&request);
+	return answer == ANSWER_YES ? 0 : -1;
+}
 
 static size_t
 split(char *text, const char *words[WORDS_MAX])
@@ -340,6 +383,8 @@ profiles_command(struct profiles *profiles, const char *command,
 	strcpy(text, command);
 	if ((word_count = split(text, words)) == 0)
 		return -2;
+	if (strcmp(words[0], "report") == 0)
+		return report(profiles, words, word_count, out, why);
 	for (size_t k = 0; policy_services[k] != NULL; k++) {
 		const struct policy_service *service = policy_services[k];
 

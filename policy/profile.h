@@ -41,8 +41,11 @@ void profiles_free(struct profiles **);
 void profiles_decide(struct profiles *, const struct policy_query *,
     struct policy_decision *);
 
-/* Tells the service that the request names, else all that learn. */
+/* Tells all that learn, and keeps what somebody may report on (feedback.h). */
 void profiles_outcome(struct profiles *, const struct policy_outcome *);
+
+/* Whether there is a command of that first word. */
+bool profiles_command_known(const char *word);
 
 /*
  * Does a command of millgatectl, its words parted by blanks.  As
