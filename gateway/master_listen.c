@@ -5,9 +5,12 @@
 #include "config.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,6 +82,29 @@ add(struct master *master, const char *name, const char *address, int fd)
 	log_debug(NULL, "listening on %s for %s", address, name);
 }
 
+/* Who may connect to a UNIX socket.  -1: *why. */
+static int
+admit(const struct settings_endpoint *wanted,
+    const struct net_endpoint *endpoint, const char **why)
+{
+	const struct sockaddr_un *sun =
+	    (const struct sockaddr_un *)&endpoint->address;
+	const struct group *group;
+
+	if (endpoint->address.ss_family != AF_UNIX || wanted->group == NULL)
+		return 0;
+	*why = "no such group";
+	if ((group = getgrnam(wanted->group)) == NULL)
+		return wanted->group_may_lack ? 0 : -1;
+	/* Its new group must not have what everybody had. */
+	if (chmod(sun->sun_path, (mode_t)wanted->mode) == 0 &&
+	    chown(sun->sun_path, (uid_t)-1, group->gr_gid) == 0)
+		return 0;
+	*why = strerror(errno);
+	/* Not started as root. */
+	return wanted->group_may_lack && errno == EPERM ? 0 : -1;
+}
+
 static void
 bind_one(const struct settings_endpoint *wanted, void *argument)
 {
@@ -87,23 +113,27 @@ bind_one(const struct settings_endpoint *wanted, void *argument)
 	struct net_endpoint endpoint;
 	struct bound *bound;
 	const char *why;
-	int fd;
+	int fd = -1;
 
 	bound = find(master, wanted->name, wanted->address);
-	if (bound != NULL) {
+	if (bound != NULL)
 		bound->wanted = true;
-		return;
-	}
 	if (net_endpoint_parse(wanted->address, &endpoint, &why) != 0 ||
-	    (fd = listen_with_patience(&endpoint, wanted->mode,
-	    master->conf == NULL, &why)) == -1) {
+	    (bound == NULL && (fd = listen_with_patience(&endpoint, wanted->mode,
+	    master->conf == NULL, &why)) == -1)) {
 		conf_error(binding->errors, binding->conf, wanted->section,
 		    wanted->option, "cannot listen on %s: %s", wanted->address,
 		    why);
 		binding->failures++;
 		return;
 	}
-	add(master, wanted->name, wanted->address, fd);
+	if (admit(wanted, &endpoint, &why) != 0) {
+		conf_error(binding->errors, binding->conf, wanted->section,
+		    "socket_group", "%s: %s", wanted->group, why);
+		binding->failures++;
+	}
+	if (bound == NULL)
+		add(master, wanted->name, wanted->address, fd);
 }
 
 int

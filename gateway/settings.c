@@ -8,6 +8,7 @@
 #include "gateway/settings.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <limits.h>
 #include <netdb.h>
 #include <pwd.h>
@@ -131,6 +132,24 @@ each_address(const struct conf_section *section, const char *option,
 		    .option = option }, argument);
 }
 
+/* Whom such a host answers it may sign for: not everybody on this machine. */
+static void
+each_door(const struct conf_section *section, const char *name, endpoint_f *f,
+    void *argument)
+{
+	static const int modes[] = { [MODE_OWNER] = 0600, [MODE_GROUP] = 0660,
+		[MODE_ALL] = 0666 };
+	const struct filter_host_options *host = section->values;
+	const char *const *address = host->listen;
+
+	for (; *address != NULL; address++)
+		f(&(struct settings_endpoint){ .name = name,
+		    .address = *address, .mode = modes[host->socket_mode],
+		    .group = host->socket_group != NULL ? host->socket_group :
+		    "postfix", .group_may_lack = host->socket_group == NULL,
+		    .section = section, .option = "listen" }, argument);
+}
+
 static const struct conf_section *
 only_section(const struct conf *conf, const char *kind)
 {
@@ -252,11 +271,8 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 	}
 	sections = conf_sections(conf, "filter_host", &count);
 	for (size_t i = 0; i < count; i++) {
-		const struct filter_host_options *host = sections[i].values;
-
 		snprintf(name, sizeof(name), "milter:%s", sections[i].title);
-		each_address(&sections[i], "listen", name, host->listen, f,
-		    argument);
+		each_door(&sections[i], name, f, argument);
 	}
 	for (size_t i = 0; (section = settings_isolated(conf, i)) != NULL;
 	    i++) {
@@ -322,6 +338,23 @@ check_listeners(const struct conf *conf, struct buf *errors)
 			conf_error(errors, conf, &sections[i], "filters", "%s",
 			    why);
 		chain_plan_free(&plan);
+	}
+}
+
+static void
+check_doors(const struct conf *conf, struct buf *errors)
+{
+	const struct conf_section *hosts;
+	size_t count;
+
+	hosts = conf_sections(conf, "filter_host", &count);
+	for (size_t i = 0; i < count; i++) {
+		const struct filter_host_options *host = hosts[i].values;
+
+		if (host->socket_group != NULL &&
+		    getgrnam(host->socket_group) == NULL)
+			conf_error(errors, conf, &hosts[i], "socket_group",
+			    "%s: no such group", host->socket_group);
 	}
 }
 
@@ -396,6 +429,7 @@ settings_check(const struct conf *conf, struct buf *errors)
 	size_t before = errors->len;
 
 	check_listeners(conf, errors);
+	check_doors(conf, errors);
 	check_isolated(conf, errors);
 	check_console(conf, errors);
 	routes_check(conf, errors);

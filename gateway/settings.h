@@ -81,6 +81,8 @@ struct settings_endpoint {
 	const char *name;		/* "listener:smtp", "host:sign", "control" */
 	const char *address;		/* net.h */
 	int mode;			/* of a UNIX socket */
+	const char *group;		/* and its group, or NULL: as it is */
+	bool group_may_lack;
 	const struct conf_section *section;	/* for errors; may be NULL */
 	const char *option;
 };

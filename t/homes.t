@@ -202,6 +202,8 @@ my %wrong = (
 	'there is no such filter' => 'filter_host a { filters = { nobody } }',
 	'cannot be in another' => 'filter_host a { filters = { spf } } ' .
 	    'filter_host b { filters = { a } }',
+	'nosuch: no such group' => 'filter_host a { filters = { spf } ' .
+	    'listen = { "unix:/tmp/none" } socket_group = nosuch }',
 	'libmilter serves one address' => 'filter_host a { filters = { spf } ' .
 	    'front = libmilter listen = { "127.0.0.1:1", "127.0.0.1:2" } }',
 );

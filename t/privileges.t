@@ -9,25 +9,7 @@ use Millgate::Test;
 
 needs_root('Millgate with users of its own');
 
-# The accounts of an installation, made for the test if they lack.
-my @made;
-my %group = (millgate => 'millgate', 'millgate-relay' => 'millgate');
-system('groupadd --system millgate') if !getgrnam 'millgate';
-for my $user (qw(millgate millgate-relay millgate-policy millgate-filter
-    millgate-console)) {
-	next if getpwnam $user;
-	push @made, $user;
-	my $group = $group{$user};
-	system('useradd', '--system', '--no-create-home', '--shell',
-	    '/usr/sbin/nologin', $group ? ('--gid', $group) :
-	    ('--user-group'), $user) == 0 or die "useradd $user";
-}
-END {
-	my $status = $?;
-	system('userdel', $_) for reverse @made;
-	system('groupdel millgate 2>/dev/null') if @made;
-	$? = $status;
-}
+make_accounts();
 
 my ($key, $record) = dkim_key('sel', 2048);
 my ($listed) = dkim_key('listed', 2048);

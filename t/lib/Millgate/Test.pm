@@ -20,7 +20,7 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = qw(build_dir source_dir test_dir free_port write_file read_file
     start_process stop_process wait_for wait_for_port run_command as_nobody
     needs_root unpacked start_millgate message new_smtp process_tree
-    sanitizers_silent);
+    sanitizers_silent make_accounts);
 
 my $dir;
 my %processes;		# pid => name
@@ -116,6 +116,23 @@ sub unpacked {
 
 	die $output if $status != 0;
 	return $directory;
+}
+
+# The accounts of an installation, made for the test if they lack.
+my @made;
+sub make_accounts {
+	my %group = (millgate => 'millgate', 'millgate-relay' => 'millgate');
+
+	system('groupadd --system millgate') if !getgrnam 'millgate';
+	for my $user (qw(millgate millgate-relay millgate-policy
+	    millgate-filter millgate-console)) {
+		next if getpwnam $user;
+		push @made, $user;
+		my $group = $group{$user};
+		system('useradd', '--system', '--no-create-home', '--shell',
+		    '/usr/sbin/nologin', $group ? ('--gid', $group) :
+		    ('--user-group'), $user) == 0 or die "useradd $user";
+	}
 }
 
 # start_process(name, [command], %options): output goes to name.log in the
@@ -228,6 +245,8 @@ END {
 		my $status = $?;
 		stop_process($_, 'TERM', 10)
 		    for reverse sort { $a <=> $b } keys %processes;
+		system('userdel', $_) for reverse @made;
+		system('groupdel millgate 2>/dev/null') if @made;
 		if (defined $dir) {
 			if ($ENV{MILLGATE_KEEP} || $status != 0) {
 				print STDERR "# left in $dir\n";
