@@ -160,6 +160,22 @@ conf_get(const struct conf *conf, const char *kind_name)
 	return group->sections[0].values;
 }
 
+const char *
+conf_top_string(const struct conf *conf, const char *name)
+{
+	const struct conf_group *group = conf_group(conf, "");
+	const struct conf_section *top = group->sections;
+
+	for (size_t i = 0; group->count > 0 && i < top->kind->row_count; i++) {
+		const struct option_row *row = &top->kind->rows[i];
+
+		if (row->type == OPTION_string && strcmp(row->name, name) == 0)
+			return *(const char *const *)(const void *)
+			    ((const char *)top->values + row->offset);
+	}
+	return NULL;
+}
+
 const struct conf_section *
 conf_sections(const struct conf *conf, const char *kind_name, size_t *count)
 {

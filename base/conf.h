@@ -53,6 +53,12 @@ const void *conf_get(const struct conf *, const char *kind_name);
 /* Whether it was loaded with that kind of section, as tests need not all. */
 bool conf_knows(const struct conf *, const char *kind_name);
 
+/*
+ * A text option of the top level, for who may not know its struct.  NULL: it is
+ * not set, or there is none of that name.
+ */
+const char *conf_top_string(const struct conf *, const char *name);
+
 /* The titled sections of a kind, in file order; NULL-title ended not needed. */
 const struct conf_section *conf_sections(const struct conf *,
     const char *kind_name, size_t *count);

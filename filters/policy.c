@@ -22,6 +22,7 @@
 #include "policy/policy.h"
 #include "policy/profile.h"
 #include "policy/protocol.h"
+#include "policy/recipient_check.h"
 
 #define ANSWER_MS	1000		/* unless a service takes longer */
 
@@ -351,3 +352,5 @@ const struct filter filter_correspondents = POLICY_FILTER("correspondents",
     &correspondents_section);
 const struct filter filter_rate_limit = POLICY_FILTER("rate_limit",
     &limit_section);
+const struct filter filter_recipient_check = POLICY_FILTER("recipient_check",
+    &recipient_check_section);

@@ -12,6 +12,7 @@
 extern const struct filter filter_policy, filter_policy_profile;
 
 extern const struct filter filter_access_list, filter_correspondents;
+extern const struct filter filter_recipient_check;
 extern const struct filter filter_dnsbl;
 extern const struct filter filter_greylist;
 extern const struct filter filter_rate_limit;

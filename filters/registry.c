@@ -20,6 +20,7 @@ const struct filter *const filters_all[] = {
 	&filter_greylist,
 	&filter_access_list,
 	&filter_correspondents,
+	&filter_recipient_check,
 	&filter_spf,
 	&filter_dkim,
 	&filter_arc,

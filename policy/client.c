@@ -20,29 +20,11 @@ struct policy_client {
 	struct io *io;			/* or NULL */
 };
 
-/* A text option of the top level, whose struct is not ours to know. */
-static const char *
-top_string(const struct conf *conf, const char *name)
-{
-	const struct conf_section *top;
-	size_t count;
-
-	top = conf_sections(conf, "", &count);
-	for (size_t i = 0; count > 0 && i < top->kind->row_count; i++) {
-		const struct option_row *row = &top->kind->rows[i];
-
-		if (row->type == OPTION_string && strcmp(row->name, name) == 0)
-			return *(const char *const *)(const void *)
-			    ((const char *)top->values + row->offset);
-	}
-	return NULL;
-}
-
 int
 policy_client_address(const struct conf *conf, struct net_endpoint *service,
     const char **why)
 {
-	const char *directory = top_string(conf, "run_directory");
+	const char *directory = conf_top_string(conf, "run_directory");
 	char address[NET_TEXT_SIZE];
 
 	*why = "there is no run_directory";

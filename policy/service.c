@@ -11,6 +11,7 @@
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
 #include "policy/limit.h"
+#include "policy/recipient_check.h"
 #include "policy/screen.h"
 
 #define MESSAGE_MAX	200
@@ -22,6 +23,7 @@ const struct policy_service *const policy_services[] = {
 	&correspondents_service,
 	&limit_service,
 	&screen_service,
+	&recipient_check_service,
 	NULL
 };
 

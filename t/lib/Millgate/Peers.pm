@@ -65,7 +65,8 @@ END
 # A Dovecot that takes any user of example.test by LMTP, on a port and on a
 # UNIX socket, into plain maildirs.  quota: rule such as "10K".  Its functions
 # stop and start end it and begin it again.  users: { name => password }; then
-# these alone exist, and it answers for them on the UNIX socket auth.
+# these alone exist, and it answers for them on the UNIX socket auth.  strict:
+# it takes mail for no others, either.
 sub start_dovecot {
 	my (%options) = @_;
 	my $dir = test_dir() . '/dovecot';
@@ -87,6 +88,8 @@ END
 	my $passwords = 'driver = static
   args = nopassword=y';
 	my $auth = '';
+	my $all = $options{strict} ? '' : ' allow_all_users=yes';
+	my $format = $options{strict} ? 'auth_username_format = %Ln' : '';
 
 	mkdir $_ for $dir, "$dir/mail", "$dir/run", "$dir/state";
 	if ($options{users}) {
@@ -118,12 +121,13 @@ mail_location = maildir:$dir/mail/%n
 first_valid_uid = $uid
 first_valid_gid = $gid
 recipient_delimiter = +
+$format
 passdb {
   $passwords
 }
 userdb {
   driver = static
-  args = uid=$uid gid=$gid home=$dir/mail/%n allow_all_users=yes
+  args = uid=$uid gid=$gid home=$dir/mail/%n$all
 }
 service lmtp {
   inet_listener lmtp {
