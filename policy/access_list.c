@@ -20,7 +20,6 @@
 #include "policy/access_list_entry.h"
 #include "policy/service.h"
 #include "policy/store.h"
-#include "policy/reply_text.h"
 
 #define FOREVER_MS	(INT64_C(36500) * 86400000)
 
@@ -362,8 +361,7 @@ check(const struct conf *conf, struct buf *errors)
 
 		if (o->action == ACCESS_ALLOW)
 			table_each(o->entries, check_entry, &checking);
-		reply_text_check(conf, &sections[i], "message", o->message,
-		    errors);
+		policy_check_message(conf, &sections[i], o->message, errors);
 	}
 }
 
