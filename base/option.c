@@ -30,6 +30,7 @@ static const struct {
 } types[] = {
 	[OPTION_flag] = { "flag", "not a flag (yes, no)", NULL },
 	[OPTION_number] = { "number", "not a number", number_units },
+	[OPTION_decimal] = { "decimal", "not a decimal (2.5)", NULL },
 	[OPTION_size] = { "size", "not a size (10M; K, M, G)", size_units },
 	[OPTION_duration] = { "duration",
 	    "not a duration (90s; ms, s, m, h, d)", duration_units },
@@ -85,6 +86,56 @@ parse_units(const struct unit *units, const char *text, int64_t *value)
 	return -1;
 }
 
+/* At most three digits behind the point. */
+static int
+parse_decimal(const char *text, int64_t *value)
+{
+	bool negative = *text == '-';
+	int64_t digits = 0;
+	size_t whole, behind = 0;
+
+	text += negative;
+	whole = strspn(text, "0123456789");
+	if (text[whole] == '.')
+		behind = strspn(text + whole + 1, "0123456789");
+	if (whole == 0 || whole > 9 || behind > 3 ||
+	    text[whole + (text[whole] == '.' ? behind + 1 : 0)] != '\0' ||
+	    (text[whole] == '.' && behind == 0))
+		return -1;
+	for (; *text != '\0'; text++)
+		if (*text != '.')
+			digits = digits * 10 + (*text - '0');
+	for (; behind < 3; behind++)
+		digits *= 10;
+	*value = negative ? -digits : digits;
+	return 0;
+}
+
+void
+option_print_decimal(struct buf *out, int64_t thousandths)
+{
+	uint64_t size = thousandths < 0 ? -(uint64_t)thousandths :
+	    (uint64_t)thousandths;
+	unsigned behind = (unsigned)(size % 1000);
+	int digits = 3;
+
+	buf_printf(out, "%s%llu", thousandths < 0 ? "-" : "",
+	    (unsigned long long)(size / 1000));
+	if (behind == 0)
+		return;
+	for (; behind % 10 == 0; behind /= 10)
+		digits--;
+	buf_printf(out, ".%0*u", digits, behind);
+}
+
+/* Of a type that has a range. */
+static int
+parse_number(enum option_type type, const char *text, int64_t *value)
+{
+	return type == OPTION_decimal ? parse_decimal(text, value) :
+	    parse_units(types[type].units, text, value);
+}
+
 static int
 parse_choice(const char *choices, const char *text, int64_t *value)
 {
@@ -114,11 +165,10 @@ say_choices(const char *choices, struct buf *why)
 static int
 check_range(const struct option_row *row, int64_t value, struct buf *why)
 {
-	const struct unit *units = types[row->type].units;
 	int64_t min = INT64_MIN, max = INT64_MAX;
 
-	if ((row->min != NULL && parse_units(units, row->min, &min) != 0) ||
-	    (row->max != NULL && parse_units(units, row->max, &max) != 0))
+	if ((row->min != NULL && parse_number(row->type, row->min, &min) != 0) ||
+	    (row->max != NULL && parse_number(row->type, row->max, &max) != 0))
 		fatal("option %s: the range cannot be read", row->name);
 	if (value >= min && value <= max)
 		return 0;
@@ -148,7 +198,7 @@ option_parse(const struct option_row *row, const char *text, int64_t *value,
 		buf_puts(why, types[row->type].what);
 		return -1;
 	}
-	if (parse_units(types[row->type].units, text, value) != 0) {
+	if (parse_number(row->type, text, value) != 0) {
 		buf_puts(why, types[row->type].what);
 		return -1;
 	}
@@ -168,6 +218,7 @@ option_store(const struct option_row *row, void *values, int64_t value)
 		*(option_choice_t *)at = (int)value;
 		return;
 	case OPTION_number:
+	case OPTION_decimal:
 	case OPTION_size:
 	case OPTION_duration:
 		*(int64_t *)at = value;

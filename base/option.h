@@ -14,6 +14,7 @@
  * type		C type			in the file		min and max
  * flag		bool			yes, no			NULL
  * number	int64_t			10			bounds
+ * decimal	int64_t (thousandths)	2.5			bounds
  * size		int64_t (bytes)		10M (K, M, G)		bounds
  * duration	int64_t (ms)		90s (ms, s, m, h, d)	bounds
  * string	const char * or NULL	"text"			NULL
@@ -39,12 +40,13 @@ struct buf;
 struct key_table;
 struct table;
 
-enum option_type { OPTION_flag, OPTION_number, OPTION_size, OPTION_duration,
-	OPTION_string, OPTION_strings, OPTION_choice, OPTION_file,
+enum option_type { OPTION_flag, OPTION_number, OPTION_decimal, OPTION_size,
+	OPTION_duration, OPTION_string, OPTION_strings, OPTION_choice, OPTION_file,
 	OPTION_table, OPTION_key_table };
 
 typedef bool option_flag_t;
 typedef int64_t option_number_t;
+typedef int64_t option_decimal_t;
 typedef int64_t option_size_t;
 typedef int64_t option_duration_t;
 typedef const char *option_string_t;
@@ -73,11 +75,15 @@ struct option_row {
 const char *option_type_name(enum option_type);
 
 /*
- * Parses a value of a scalar type (flag, number, size, duration, choice) and
+ * Parses a value of a scalar type (flag, number, decimal, size, duration,
+ * choice) and
  * checks its range.  0; or -1, and why is appended: not a size (10M; ...).
  */
 int option_parse(const struct option_row *, const char *text, int64_t *value,
     struct buf *why);
+
+/* Appends thousandths as a decimal: 2.5, -3. */
+void option_print_decimal(struct buf *, int64_t thousandths);
 
 /* Stores it in the section's struct with the row's C type. */
 void option_store(const struct option_row *, void *values, int64_t value);

@@ -36,6 +36,24 @@ values(void)
 		    "not a number" },
 		{ "overflow", OPTION_number, NULL, NULL,
 		    "9223372036854775808", 0, "not a number" },
+		{ "decimal", OPTION_decimal, NULL, NULL, "2.5", 2500, NULL },
+		{ "whole", OPTION_decimal, NULL, NULL, "15", 15000, NULL },
+		{ "below zero", OPTION_decimal, NULL, NULL, "-0.001", -1,
+		    NULL },
+		{ "decimal range", OPTION_decimal, "-1.5", "2", "2.001", 0,
+		    "must be between -1.5 and 2" },
+		{ "too exact", OPTION_decimal, NULL, NULL, "1.2345", 0,
+		    "not a decimal (2.5)" },
+		{ "a point alone", OPTION_decimal, NULL, NULL, ".", 0,
+		    "not a decimal (2.5)" },
+		{ "nothing behind it", OPTION_decimal, NULL, NULL, "1.", 0,
+		    "not a decimal (2.5)" },
+		{ "nothing before it", OPTION_decimal, NULL, NULL, ".5", 0,
+		    "not a decimal (2.5)" },
+		{ "a sign alone", OPTION_decimal, NULL, NULL, "-", 0,
+		    "not a decimal (2.5)" },
+		{ "long decimal", OPTION_decimal, NULL, NULL, "1234567890", 0,
+		    "not a decimal (2.5)" },
 		{ "bytes", OPTION_size, NULL, NULL, "123", 123, NULL },
 		{ "K", OPTION_size, NULL, NULL, "2K", 2048, NULL },
 		{ "m", OPTION_size, NULL, NULL, "50m", 50 << 20, NULL },
@@ -80,4 +98,24 @@ values(void)
 	}
 }
 
-SUITE(option, { "values are parsed and bounded", values })
+static void
+decimals(void)
+{
+	static const struct {
+		int64_t value;
+		const char *want;
+	} cases[] = { { 0, "0" }, { 15000, "15" }, { 2500, "2.5" },
+		{ -1, "-0.001" }, { -3050, "-3.05" }, { 10, "0.01" } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf text = BUF_INIT;
+
+		option_print_decimal(&text, cases[i].value);
+		CASE_ASSERT(cases[i].want,
+		    strcmp(text.data, cases[i].want) == 0);
+		buf_release(&text);
+	}
+}
+
+SUITE(option, { "values are parsed and bounded", values },
+    { "decimals", decimals })
