@@ -291,6 +291,7 @@ header_compose(struct header *header, struct arena *arena, const char *name,
 	header->raw = arena_memdup(arena, raw.data, raw.len);
 	header->len = raw.len;
 	header->name_len = name_len;
+	header->added = true;
 	buf_release(&raw);
 }
 

@@ -54,6 +54,7 @@ struct header {
 	size_t name_len;
 	bool hidden;			/* our own Received: filters do not see it */
 	bool deleted;			/* no longer among the message's */
+	bool added;			/* it, or its value, is not the sender's */
 };
 
 struct headers {

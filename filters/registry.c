@@ -10,6 +10,7 @@
 #include "filters/filter_host.h"
 #include "filters/milter.h"
 #include "filters/policy.h"
+#include "filters/rules.h"
 #include "filters/spf.h"
 
 const struct filter *const filters_all[] = {
@@ -29,6 +30,7 @@ const struct filter *const filters_all[] = {
 	&filter_convert,
 	&filter_dkim_sign,
 	&filter_arc_seal,
+	&filter_rules,
 	&filter_host,
 	&filter_milter,
 	NULL

@@ -24,6 +24,7 @@
 #include "base/net.h"
 #include "filters/chain.h"
 #include "filters/filter_host.h"
+#include "filters/rules.h"
 #include "gateway/console.h"
 #include "gateway/listener.h"
 #include "gateway/master.h"
@@ -68,6 +69,8 @@ settings_init(void)
 	add_kind(&certificate_kind);
 	for (size_t i = 0; filters_all[i] != NULL; i++)
 		add_kind(filters_all[i]->options);
+	for (size_t i = 0; rules_kinds[i] != NULL; i++)
+		add_kind(rules_kinds[i]);
 	for (size_t i = 0; policy_kinds[i] != NULL; i++)
 		add_kind(policy_kinds[i]);
 	for (size_t i = 0; policy_services[i] != NULL; i++)
@@ -432,6 +435,7 @@ settings_check(const struct conf *conf, struct buf *errors)
 	check_doors(conf, errors);
 	check_isolated(conf, errors);
 	check_console(conf, errors);
+	rules_check(conf, errors);
 	routes_check(conf, errors);
 	policy_check(conf, errors);
 	return errors->len == before ? 0 : -1;
