@@ -74,13 +74,6 @@ slices_scan(const struct slice *slices, size_t count, struct arena *arena,
 
 /* --- planning --- */
 
-static bool
-is_unwanted(const struct mime_scan *scan, unsigned want)
-{
-	return (scan->long_line && (want & MIME_WANT_LINES) != 0) ||
-	    (scan->eight_bit && (want & MIME_WANT_SEVEN_BIT) != 0);
-}
-
 /* Who has signed: what verifies now would not any more. */
 static bool
 is_signed(const struct headers *headers)
@@ -152,7 +145,7 @@ convert_plan(struct conversion *conversion, const struct headers *headers,
 		*why = "its header has 8-bit text";
 		return CONVERT_IMPOSSIBLE;
 	}
-	if (!conversion->fold && !is_unwanted(&scan, want))
+	if (!conversion->fold && !mime_is_unwanted(&scan, want))
 		return CONVERT_NOT_NEEDED;
 	if (is_signed(headers)) {
 		*why = "it is signed";
@@ -168,7 +161,7 @@ convert_plan(struct conversion *conversion, const struct headers *headers,
 		*why = "it is signed or encrypted";
 		return CONVERT_IMPOSSIBLE;
 	}
-	if (is_unwanted(&scan, want))
+	if (mime_is_unwanted(&scan, want))
 		rc = walk_body(conversion, arena, want, why);
 	if (rc != 0)
 		return rc == -1 ? CONVERT_UNREADABLE : CONVERT_IMPOSSIBLE;

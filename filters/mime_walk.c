@@ -78,11 +78,11 @@ add_edit(struct mime_walk *walk, size_t offset, size_t len)
 
 /* --- a part --- */
 
-static bool
-is_unwanted(const struct mime_walk *walk, const struct mime_scan *scan)
+bool
+mime_is_unwanted(const struct mime_scan *scan, unsigned want)
 {
-	return (scan->long_line && (walk->want & MIME_WANT_LINES) != 0) ||
-	    (scan->eight_bit && (walk->want & MIME_WANT_SEVEN_BIT) != 0);
+	return (scan->long_line && (want & MIME_WANT_LINES) != 0) ||
+	    (scan->eight_bit && (want & MIME_WANT_SEVEN_BIT) != 0);
 }
 
 /* The header as it is to be now, in place of the old one. */
@@ -164,7 +164,7 @@ end_part(struct mime_walk *walk, size_t end)
 {
 	struct part *part = &walk->part;
 	const struct mime_entity *entity = &part->entity;
-	bool unwanted = is_unwanted(walk, &part->body);
+	bool unwanted = mime_is_unwanted(&part->body, walk->want);
 
 	if (entity->kind == MIME_SEALED && (unwanted ||
 	    (part->header.long_line && (walk->want & MIME_WANT_LINES) != 0)))
@@ -337,7 +337,8 @@ end_line(struct mime_walk *walk, size_t line_end)
 	} else if (walk->place == IN_HEADER && text == 0) {
 		walk->header.len -= walk->len;
 		end_header(walk, walk->start + walk->len, true);
-	} else if (walk->place == IN_GAP && is_unwanted(walk, &walk->scan)) {
+	} else if (walk->place == IN_GAP &&
+	    mime_is_unwanted(&walk->scan, walk->want)) {
 		fail(walk, "it has text outside of its parts");
 	} else if (walk->place == IN_BODY) {
 		walk->part.body.eight_bit |= walk->scan.eight_bit;
@@ -397,8 +398,10 @@ mime_walk_end(struct mime_walk *walk, struct mime_found *found,
 {
 	if (walk->why == NULL && walk->len > 0)
 		end_line(walk, 0);
+	/* Where a multipart is cut off, the last line end is the message's. */
 	if (walk->why == NULL)
-		leave_part(walk, walk->start);
+		leave_part(walk, walk->start -
+		    (walk->part.top ? 0 : walk->before));
 	buf_release(&walk->header);
 	walk->found.utf8 = mime_utf8_end(&walk->utf8);
 	*found = walk->found;

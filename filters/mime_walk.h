@@ -26,6 +26,9 @@ enum mime_want {
 	MIME_WANT_ASCII = 4		/* and there: cannot be helped */
 };
 
+/* Whether text has something of that. */
+bool mime_is_unwanted(const struct mime_scan *, unsigned want);
+
 /* Octets of the body that give way to a text, or to themselves encoded. */
 struct mime_edit {
 	size_t offset, len;

@@ -13,17 +13,21 @@ my ($key, $record) = dkim_key('rsa', 2048);
 my $keys = write_file('keys', join '', map { s/" "|"//gr }
     "rsa._domainkey.sender.test $record\n");
 
+my %port = map { $_ => free_port() } qw(signed lines unconverted filtered cut
+    milter libmilter postfix_milter postfix_libmilter);
+
 # A host that takes no 8-bit text, one that does, and a Postfix before the first.
+# Two more doors of it have the signer for a milter.
 my $seven = start_sink(replies => { EHLO => '250-sink\r\n250 PIPELINING' });
 my $eight = start_sink();
 my $postfix = start_postfix(main => {
 	relay_domains => 'postfix.test',
 	relay_transport => "relay:[127.0.0.1]:$seven->{port}",
-});
+}, services => [ map { [ "127.0.0.1:$port{qq(postfix_$_)}", 'inet n - n - - ' .
+    "smtpd -o smtpd_milters=inet:127.0.0.1:$port{$_}" ] }
+    qw(milter libmilter) ]);
 my $dovecot = start_dovecot();
 
-my %port = map { $_ => free_port() }
-    qw(signed lines unconverted filtered cut);
 my $gate = start_millgate(text => <<"END");
 memory_limit = 64K
 dns_forwarders = { "127.0.0.1\@9" }
@@ -43,6 +47,15 @@ dkim_sign lines {
 dkim_sign unconverted {
 	domains = { sender.test }  selector = rsa  key = "$key"
 	convert = no
+}
+filter_host milter {
+	filters = { signed }
+	listen = { "127.0.0.1:$port{milter}" }
+}
+filter_host libmilter {
+	filters = { signed }
+	listen = { "127.0.0.1:$port{libmilter}" }
+	front = libmilter
 }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
@@ -248,6 +261,19 @@ for my $case (@cases) {
 	like(($gate->ctl('explain', $id))[1],
 	    qr/convert: converted: 4 parts, from \d+ to \d+ octets/,
 	    'explain tells of it');
+}
+
+# As a milter of Postfix, by either front.
+for my $front (qw(milter libmilter)) {
+	for my $case (@cases[0, 8]) {
+		my ($reply, $id, $sent) = deliver($port{"postfix_$front"},
+		    'bob@postfix.test', $case->[1]);
+		my $got = taken($seven);
+		is_plain("$front, $case->[0]", $got);
+		is_same("$front, $case->[0]: is the same", $got, $sent);
+		is(verdicts($got), 'pass',
+		    "$front, $case->[0]: the signature holds");
+	}
 }
 
 # --- messages that must not be touched ---

@@ -28,6 +28,7 @@ struct around {
 struct decoder {
 	struct arena *arena;
 	struct buf *out;		/* all that the message says */
+	const char *end;		/* of the message */
 };
 
 static void
@@ -194,7 +195,9 @@ show_multipart(struct decoder *d, const char *bytes, size_t len,
 		at = find_delimiter(bytes, len, start, entity->boundary, &end,
 		    &closes);
 		text_end = at;
-		if (end != 0 && text_end > start && part)
+		/* The line end is the delimiter's, or the message's. */
+		if (part && text_end > start && bytes[text_end - 1] == '\n' &&
+		    (end != 0 || bytes + len == d->end))
 			text_end -= text_end > start + 1 &&
 			    bytes[text_end - 2] == '\r' ? 2 : 1;
 		if (part) {
@@ -255,7 +258,7 @@ static struct buf
 show(const char *bytes, size_t len)
 {
 	struct buf out = BUF_INIT;
-	struct decoder d = { arena_new(0), &out };
+	struct decoder d = { arena_new(0), &out, bytes + len };
 
 	buf_puts(&out, "");
 	show_entity(&d, bytes, len, false, NULL);

@@ -122,6 +122,9 @@ static const struct convert_case cases[] = {
 	    MIXED "\r\n--b\r\n" QP "\r\n=FC\r\n", NULL },
 	{ "no final boundary, an image", ALL, MIXED "\r\n--b\r\n" PNG
 	    "\r\n\x89PNG", MIXED "\r\n--b\r\n" PNG B64 "\r\niVBORw==", NULL },
+	{ "the same with a line end", ALL, MIXED "\r\n--b\r\n" PNG
+	    "\r\n\x89PNG\r\n", MIXED "\r\n--b\r\n" PNG B64
+	    "\r\niVBORw==\r\n", NULL },
 	{ "the boundary is the last line", ALL, MIXED "\r\n--b\r\n\r\n"
 	    "\xfc\r\n--b", MIXED "\r\n--b\r\n" QP "\r\n=FC\r\n--b", NULL },
 	{ "look-alikes", ALL, MIXED "\r\n--b\r\n\r\n--bb\r\n-b\r\n--B\r\n"
