@@ -12,6 +12,7 @@ use Exporter 'import';
 use File::Path qw(make_path remove_tree);
 use File::Temp ();
 use IO::Socket::INET;
+use IO::Socket::IP;
 use IO::Socket::UNIX;
 use POSIX ();
 use Test::More ();
@@ -379,11 +380,12 @@ package Millgate::Test::Smtp;
 use strict;
 use warnings;
 
-# new(port => N, [timeout => seconds], [no_greeting => 1], [local => address])
+# new(port => N, [timeout => seconds], [no_greeting => 1], [local => address],
+# [peer => address])
 sub new {
 	my ($class, %options) = @_;
-	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-	    PeerPort => $options{port}, Proto => 'tcp',
+	my $socket = IO::Socket::IP->new(PeerAddr => $options{peer} //
+	    '127.0.0.1', PeerPort => $options{port}, Proto => 'tcp',
 	    LocalAddr => $options{local}) or
 	    die "connect to port $options{port}: $!";
 	my $self = bless { socket => $socket, in => '',
