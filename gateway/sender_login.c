@@ -1,51 +1,26 @@
 /* Who may send as whom. */
 #include "gateway/sender_login.h"
 
-#include <stdbool.h>
-#include <string.h>
-#include <strings.h>
+#include <stddef.h>
 
 #include "base/arena.h"
-#include "base/table.h"
 #include "filters/from.h"
 #include "filters/mail.h"
-
-#define SEPARATORS ", \t"
-
-/* Letters' case does not matter, as it does not to Dovecot. */
-static bool
-is_among(const char *user, const char *logins)
-{
-	size_t len = strlen(user), n;
-
-	for (logins += strspn(logins, SEPARATORS); *logins != '\0';
-	    logins += n, logins += strspn(logins, SEPARATORS)) {
-		n = strcspn(logins, SEPARATORS);
-		if (n == len && strncasecmp(user, logins, n) == 0)
-			return true;
-	}
-	return false;
-}
+#include "policy/sender_owner.h"
 
 static enum sender_login
 check_normal(const struct table *owners, const char *address,
     const char *user, const char **why)
 {
-	const char *logins = "";
-	bool owned = false;
-
-	switch (table_find_address(owners, address, &logins, why)) {
+	switch (sender_owner_allows(owners, address, user, why)) {
 	case ANSWER_YES:
-		owned = true;
-		break;
+		return SENDER_LOGIN_OK;
 	case ANSWER_NO:
-		break;
+		return SENDER_LOGIN_DENIED;
 	case ANSWER_UNKNOWN:
-		return SENDER_LOGIN_UNKNOWN;
+		break;
 	}
-	if (user == NULL)
-		return owned ? SENDER_LOGIN_DENIED : SENDER_LOGIN_OK;
-	return is_among(user, logins) ? SENDER_LOGIN_OK : SENDER_LOGIN_DENIED;
+	return SENDER_LOGIN_UNKNOWN;
 }
 
 enum sender_login

@@ -13,6 +13,7 @@
 #include "policy/limit.h"
 #include "policy/recipient_check.h"
 #include "policy/screen.h"
+#include "policy/sender_owner.h"
 
 #define MESSAGE_MAX	200
 
@@ -24,6 +25,7 @@ const struct policy_service *const policy_services[] = {
 	&limit_service,
 	&screen_service,
 	&recipient_check_service,
+	&sender_owner_service,
 	NULL
 };
 

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use MIME::Base64;
 use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
@@ -47,7 +48,8 @@ listener smtp {
 access_list friends { action = allow entries = { "127.0.0.8/29" } }
 access_list blocked { entries = { ".bad.test" } message = "Go away" }
 greylist { delay = 1h }
-policy { listen = { "127.0.0.1:$port" } services = { blocked, correspondents } }
+policy { listen = { "127.0.0.1:$port" } services = { owners, blocked, correspondents } }
+sender_owner owners { owners = { "alice\@example.test = alice" } }
 END
 }
 
@@ -58,21 +60,39 @@ sub for_postfix {
 	my ($server, $port) = @_;
 
 	ctl_ok($server, qr/added/, qw(list add blocked spam.test));
+	my $dovecot = start_dovecot(users => { alice => 'secret' });
 	my $postfix = start_postfix(main => {
+	    smtpd_sasl_auth_enable => 'yes', smtpd_sasl_type => 'dovecot',
+	    smtpd_sasl_path => $dovecot->{auth},
 	    mydestination => 'example.test', local_recipient_maps => '',
 	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
 	    smtpd_relay_restrictions => 'reject_unauth_destination',
 	    smtpd_recipient_restrictions =>
 		"check_policy_service inet:127.0.0.1:$port" });
 	my $try = sub {
+		my ($from, $to, $login) = @_;
 		my $smtp = new_smtp(port => $postfix->{port});
-		my $reply = $smtp->deliver(from => $_[0], to => $bob);
+		if ($login) {
+			$smtp->command('EHLO client.test');
+			like $smtp->command('AUTH PLAIN ' . encode_base64(
+			    "\0$login\0secret", '')), qr/^235/, 'log in';
+		}
+		my $reply = $smtp->deliver(from => $from, to => $to // $bob);
 		$smtp->close;
 		return $reply;
 	};
 	like $try->('x@spam.test'), qr/^550 5\.7\.1 .*Go away/s,
 	    'Postfix refuses it, too';
 	like $try->('x@good.test'), qr/^250 /, 'but not others';
+
+	like $try->('alice@example.test'),
+	    qr/^553 5\.7\.1 .*Sender address rejected: not logged in/s,
+	    'nor who writes as a user without login';
+	like $try->('bob@example.test', undef, 'alice'),
+	    qr/^553 5\.7\.1 .*not owned by user alice/s,
+	    'nor a user as another';
+	like $try->('alice@example.test', undef, 'alice'), qr/^250 /,
+	    'a user may send as itself';
 	$postfix->{stop}->();
 	ctl_ok($server, qr/removed/, qw(list remove blocked spam.test));
 }
