@@ -25,8 +25,8 @@
 #define LOCKED_RETRY_MS	1	/* another process commits */
 #define LOCKED_PAUSE_MS	1000	/* it held the file over a whole budget */
 #define BROKEN_PAUSE_MS	5000	/* the file is unusable */
-#define PRUNE_EVERY_MS	10000
-#define PRUNE_ROWS	1000
+#define PRUNE_EVERY_MS	2000
+#define PRUNE_ROWS	2000
 #define WHY_SIZE	512
 
 #define PAGE_ROWS	200
@@ -36,7 +36,7 @@
 	"CREATE TABLE IF NOT EXISTS record(key TEXT PRIMARY KEY,"	\
 	" v1 INTEGER, v2 INTEGER, v3 INTEGER, v4 INTEGER,"		\
 	" expires INTEGER NOT NULL) WITHOUT ROWID;"			\
-	"CREATE INDEX IF NOT EXISTS record_expires ON record(expires);"
+	"DROP INDEX IF EXISTS record_expires;"
 #define COLUMN(name, type)						\
 	"ALTER TABLE record ADD COLUMN " name " " type " NOT NULL DEFAULT "
 /* Of version 2, behind those of version 1. */
@@ -46,7 +46,8 @@
 	COLUMN("note", "TEXT") "''"
 #define FIELDS		"v1, v2, v3, v4, v5, v6, v7, v8, note, expires"
 
-enum { BEGIN, COMMIT, ROLLBACK, GET, PUT, DELETE, SCAN, PRUNE, STATEMENTS };
+enum { BEGIN, COMMIT, ROLLBACK, GET, PUT, DELETE, SCAN,
+	PRUNE_END, PRUNE, STATEMENTS };
 
 static const char *const statement_texts[STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
@@ -59,8 +60,10 @@ static const char *const statement_texts[STATEMENTS] = {
 	[DELETE] = "DELETE FROM record WHERE key = ?1",
 	[SCAN] = ("SELECT " FIELDS ", key FROM record "
 	    "WHERE key >= ?1 ORDER BY key LIMIT ?2"),
-	[PRUNE] = ("DELETE FROM record WHERE key IN "
-	    "(SELECT key FROM record WHERE expires <= ?1 LIMIT ?2)"),
+	[PRUNE_END] = "SELECT key FROM record WHERE key > ?1 "
+	    "ORDER BY key LIMIT 1 OFFSET ?2",
+	[PRUNE] = ("DELETE FROM record WHERE key > ?1 AND "
+	    "(?2 IS NULL OR key <= ?2) AND expires <= ?3"),
 };
 
 /* Columns of a query that begins with FIELDS. */
@@ -74,7 +77,8 @@ struct sqlite {
 	struct event *commit;
 	bool in_transaction;
 	int64_t not_before;		/* no attempt earlier */
-	int64_t pruned;
+	int64_t pruned;			/* when, */
+	char *pruned_to;		/* and up to which key; NULL: to none */
 	struct arena *notes;		/* of the step at work */
 	char why[WHY_SIZE];
 };
@@ -209,7 +213,8 @@ connect_file(struct sqlite *sqlite)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(sqlite->db, "PRAGMA journal_mode=WAL;"
 		    "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY;"
-		    "PRAGMA journal_size_limit=4194304", NULL, NULL, NULL);
+		    "PRAGMA journal_size_limit=16777216;"
+		    "PRAGMA cache_size=-32768; PRAGMA wal_autocheckpoint=4000", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = bring_up_to_date(sqlite->db);
 	if (rc == SQLITE_OK)
@@ -217,17 +222,50 @@ connect_file(struct sqlite *sqlite)
 	return rc;
 }
 
+/* The last key of the next part; NULL: there are fewer records than that. */
+static int
+prune_end(struct sqlite *sqlite, const char *from, char **end)
+{
+	sqlite3_stmt *statement = sqlite->statements[PRUNE_END];
+	int rc;
+
+	*end = NULL;
+	sqlite3_bind_text(statement, 1, from, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(statement, 2, PRUNE_ROWS - 1);
+	rc = sqlite3_step(statement);
+	if (rc == SQLITE_ROW && (*end = strdup((const char *)
+	    sqlite3_column_text(statement, 0))) == NULL)
+		fatal("out of memory (store)");
+	sqlite3_reset(statement);
+	sqlite3_clear_bindings(statement);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/*
+ * Takes what has expired out of one part of the records after the other.  An
+ * index by that time would cost more, at each write, than the records.
+ */
 static int
 prune(struct sqlite *sqlite)
 {
 	sqlite3_stmt *statement = sqlite->statements[PRUNE];
+	const char *from = sqlite->pruned_to != NULL ? sqlite->pruned_to : "";
+	char *end;
+	int rc;
 
 	if (task_now() < sqlite->pruned + PRUNE_EVERY_MS)
 		return SQLITE_OK;
 	sqlite->pruned = task_now();
-	sqlite3_bind_int64(statement, 1, clock_wall_ms());
-	sqlite3_bind_int64(statement, 2, PRUNE_ROWS);
-	return run_statement(sqlite, PRUNE);
+	if ((rc = prune_end(sqlite, from, &end)) != SQLITE_OK)
+		return rc;
+	sqlite3_bind_text(statement, 1, from, -1, SQLITE_STATIC);
+	sqlite3_bind_text(statement, 2, end, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(statement, 3, clock_wall_ms());
+	rc = run_statement(sqlite, PRUNE);
+	sqlite3_clear_bindings(statement);
+	free(sqlite->pruned_to);
+	sqlite->pruned_to = end;
+	return rc;
 }
 
 /* At the end of a turn of the loop. */
@@ -534,6 +572,7 @@ sqlite_close(void *state)
 	disconnect(sqlite);
 	arena_free(&sqlite->notes);
 	free(sqlite->path);
+	free(sqlite->pruned_to);
 	free(sqlite);
 }
 

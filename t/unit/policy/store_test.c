@@ -525,6 +525,62 @@ old_file(void)
 	rig_alone(migrate);
 }
 
+static int
+count_records(sqlite3 *db)
+{
+	sqlite3_stmt *statement;
+	int count = -1;
+
+	if (sqlite3_prepare_v2(db, "SELECT count(*) FROM record", -1,
+	    &statement, NULL) == SQLITE_OK &&
+	    sqlite3_step(statement) == SQLITE_ROW)
+		count = sqlite3_column_int(statement, 0);
+	sqlite3_finalize(statement);
+	return count;
+}
+
+/* What has expired goes, part by part; each opening prunes one at once. */
+static void
+prune_parts(struct rig *rig)
+{
+	static const char records[] = "WITH RECURSIVE n(i) AS (VALUES(1) UNION "
+	    "ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO record(key, "
+	    "expires) SELECT printf('k%05d', i), CASE WHEN i % 2 THEN 1000 "
+	    "ELSE 9000000000000 END FROM n";
+	struct store *store;
+	struct conf *conf;
+	char path[128];
+	int64_t sum;
+	sqlite3 *db;
+
+	snprintf(path, sizeof(path), "%s/store.db", rig->directory);
+	store = open_file(rig, &conf, path);
+	store_close(&store);
+	conf_free(&conf);
+	sqlite3_open(path, &db);
+	CU_ASSERT_EQUAL(sqlite3_exec(db, records, NULL, NULL, NULL),
+	    SQLITE_OK);
+	CU_ASSERT_EQUAL(count_records(db), 3000);
+	store = open_file(rig, &conf, path);
+	add_one(store, &sum);
+	task_sleep(50);
+	CU_ASSERT_EQUAL(count_records(db), 2001);
+	for (int i = 0; i < 200 && count_records(db) > 1501; i++) {
+		task_sleep(50);
+		add_one(store, &sum);
+	}
+	CU_ASSERT_EQUAL(count_records(db), 1501);
+	store_close(&store);
+	conf_free(&conf);
+	sqlite3_close(db);
+}
+
+static void
+pruned(void)
+{
+	rig_alone(prune_parts);
+}
+
 /* Another holds the file: no answer within the budget, and none is awaited. */
 static void
 lock(struct rig *rig)
@@ -659,4 +715,5 @@ SUITE(store,
     { "SQLite: a file that is none", damaged },
     { "SQLite: damaged pages", damaged_pages },
     { "SQLite: an older file", old_file },
+    { "SQLite: what has expired", pruned },
     { "SQLite: a locked file", locked })
