@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "filters/milter_codec.h"
+#include "filters/milter_past.h"
 
 /* Each may keep a thread busy, and libmilter has no limit of its own. */
 #define SESSIONS_MAX	1000
@@ -356,40 +357,48 @@ agree(SMFICTX *context, struct guest *g, struct milter_negotiation *n)
 	return true;
 }
 
+/* The loop's side of a connection; NULL: there is none.  *n is then agreed. */
+static struct guest *
+guest_begin(SMFICTX *context, struct milter_negotiation *n)
+{
+	struct guest *g = guest_new();
+
+	if (g == NULL)
+		return NULL;
+	/*
+	 * Where a client's last piece of body comes with the end, the library
+	 * forgets the end if the callback for the piece is silent.
+	 */
+	g->offered = n->protocol & ~(uint32_t)MILTER_NR_BODY;
+	if (agree(context, g, n)) {
+		smfi_setpriv(context, g);
+		return g;
+	}
+	guest_free(g);
+	return NULL;
+}
+
 static sfsistat
 on_negotiate(SMFICTX *context, unsigned long f0, unsigned long f1,
     unsigned long f2, unsigned long f3, unsigned long *pf0, unsigned long *pf1,
     unsigned long *pf2, unsigned long *pf3)
 {
-	struct milter_negotiation n = {
-		.actions = (uint32_t)f0 & MILTER_ACTIONS_ALL,
-		.protocol = (uint32_t)f1 & MILTER_PROTOCOL_ALL,
-	};
-	struct guest *g = guest_new();
+	const struct milter_past past = { (uint32_t)f0 & MILTER_ACTIONS_ALL,
+		(uint32_t)f1 & MILTER_PROTOCOL_ALL };
+	struct milter_negotiation n = { .actions = past.actions,
+		.protocol = past.protocol };
+	struct guest *g = guest_begin(context, &n);
 
 	(void)f2, (void)f3;
 	if (g == NULL)
 		return SMFIS_REJECT;
-	/*
-	 * Where a client's last piece of body comes with the end, the library
-	 * forgets the end if the callback for the piece is silent.
-	 */
-	g->offered = n.protocol & ~(uint32_t)MILTER_NR_BODY;
-	if (!agree(context, g, &n)) {
-		guest_free(g);
-		return SMFIS_REJECT;
-	}
-	smfi_setpriv(context, g);
+	milter_past_keep(context, past);
 	*pf0 = n.actions;
 	*pf1 = n.protocol & g->offered;
 	*pf2 = *pf3 = 0;
 	return SMFIS_CONTINUE;
 }
 
-/*
- * NULL: the MTA goes on after QUIT_NC, and the library does not tell what it
- * had negotiated, without which a signature would be over other bytes.
- */
 static struct guest *
 guest_of(SMFICTX *context)
 {
@@ -398,12 +407,27 @@ guest_of(SMFICTX *context)
 	return g == NULL || g->broken ? NULL : g;
 }
 
+/* Behind QUIT_NC: as it was agreed before, or a signature's bytes differ. */
+static struct guest *
+guest_again(SMFICTX *context)
+{
+	struct milter_past past;
+	struct milter_negotiation n = { .actions = 0 };
+
+	if (smfi_getpriv(context) != NULL ||
+	    !milter_past_find(context, &past))
+		return guest_of(context);
+	n.actions = past.actions;
+	n.protocol = past.protocol;
+	return guest_begin(context, &n);
+}
+
 /* What comes from no IP address has no address. */
 static sfsistat
 on_connect(SMFICTX *context, char *host, _SOCK_ADDR *address)
 {
 	static const struct sockaddr unknown = { .sa_family = AF_UNSPEC };
-	struct guest *g = guest_of(context);
+	struct guest *g = guest_again(context);
 
 	if (g == NULL)
 		return SMFIS_TEMPFAIL;

@@ -149,6 +149,38 @@ for my $front (qw(auth library)) {
 	    "$front: a forgery by mtasim is refused");
 }
 
+# An MTA that begins another session on the same connection (QUIT_NC), which
+# libmilter allows behind a message that was accepted.
+{
+	my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port{library}")
+	    or die "libmilter: $!";
+	my $ask = sub {
+		my ($code, $data) = @_;
+		my ($head, $answer) = ('', '');
+
+		syswrite $socket, pack('N', 1 + length $data) . $code . $data;
+		do {
+			sysread($socket, $head, 4) == 4 or return 'closed';
+			sysread $socket, $answer, unpack 'N', $head;
+		} while $answer =~ /^[ihm]/;
+		return substr $answer, 0, 1;
+	};
+
+	is($ask->('O', pack 'NNN', 6, 0x1ff, 0), 'O', 'QUIT_NC: agreed');
+	for my $session (1 .. 3) {
+		my @answers = map { $ask->(@$_) }
+		    [ 'C', "h.test\0004" . pack('n', 25) . "127.0.0.1\0" ],
+		    [ 'H', "h.test\0" ], [ 'M', "<alice\@sender.test>\0" ],
+		    [ 'R', "<bob\@rcpt.test>\0" ], [ 'T', '' ],
+		    [ 'L', "From\0alice\@sender.test\0" ], [ 'N', '' ],
+		    [ 'B', "text\r\n" ], [ 'E', '' ];
+
+		is("@answers", 'c c c c c c c c c',
+		    "QUIT_NC: session $session is served");
+		syswrite $socket, pack('N', 1) . 'K';
+	}
+}
+
 # A message whose filters are at work when the host is told to end: it waits
 # for a DNS server, which has been asked for DMARC's record, so the header was
 # there.  Returns a handle for the reply, which is 250 (temperror = accept): an
