@@ -360,9 +360,9 @@ static const struct option_row convert_rows[] = {
 
 static const struct section_kind convert_kind = {
 	.name = "convert",
-	.doc = "Encodes what a later server might have to, breaking "
-	    "signatures: for use before a milter that signs. dkim_sign does "
-	    "so by itself.",
+	.doc = "Encodes 8-bit text and long lines, lest a later server does "
+	    "it and breaks a signature. Goes before a milter that signs; "
+	    "dkim_sign does it by itself.",
 	.rows = convert_rows,
 	.row_count = OPTION_COUNT(convert_rows),
 	.size = sizeof(struct convert_options),

@@ -54,9 +54,9 @@ enum canonicalization { RELAXED_RELAXED, RELAXED_SIMPLE, SIMPLE_SIMPLE };
 	ROW(o, listeners, strings, "", NULL, NULL,			\
 	    "Listeners whose clients are all trusted.")			\
 	ROW(o, convert, choice, "all", CONVERT_CHOICES "|no", NULL,	\
-	    "What is encoded before it's signed, lest another server "	\
-	    "has to do it and breaks the signature: 8-bit text and "	\
-	    "lines of more than 998 octets, or such lines alone.")
+	    "What is encoded before it's signed, lest a later server "	\
+	    "does it and breaks the signature: 8-bit text and lines "	\
+	    "of more than 998 octets, such lines alone, or nothing.")
 
 struct dkim_sign_options {
 	DKIM_SIGN_OPTIONS(OPTION_FIELD, dkim_sign_options)
