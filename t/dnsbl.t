@@ -141,24 +141,12 @@ subtest 'our own gateway' => sub {
 };
 
 subtest 'Postfix' => sub {
-	my $postfix = start_postfix(main => {
-	    mydestination => 'example.test', local_recipient_maps => '',
-	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
-	    smtpd_relay_restrictions => 'permit_mynetworks, ' .
-		'reject_unauth_destination',
-	    smtpd_recipient_restrictions => 'permit_mynetworks, ' .
-		"check_policy_service inet:127.0.0.1:$port" });
-	my $try = sub {
-		my $smtp = new_smtp(port => $postfix->{port}, local => shift);
-		my $reply = $smtp->deliver;
-		$smtp->close;
-		return $reply;
-	};
+	my $postfix = start_postfix_asking($port);
 
-	like $try->('127.0.0.66'),
+	like $postfix->{try}->('127.0.0.66'),
 	    qr/^554 5\.7\.1 .*Service unavailable; Client host \[127\.0\.0\.66\] blocked using zen\.test; see http/,
 	    'Postfix refuses a listed client';
-	like $try->('127.0.0.67'), qr/^250 /, 'and takes mail of others';
+	like $postfix->{try}->('127.0.0.67'), qr/^250 /, 'and takes mail of others';
 	$postfix->{stop}->();
 };
 

@@ -158,27 +158,15 @@ subtest 'connections' => sub {
 };
 
 subtest 'Postfix' => sub {
-	my $postfix = start_postfix(main => {
-	    mydestination => 'example.test', local_recipient_maps => '',
-	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
-	    smtpd_relay_restrictions => 'permit_mynetworks, ' .
-		'reject_unauth_destination',
-	    smtpd_recipient_restrictions => 'permit_mynetworks, ' .
-		"check_policy_service inet:127.0.0.1:$port" });
-	my $try = sub {
-		my $smtp = new_smtp(port => $postfix->{port}, local => shift);
-		my $reply = $smtp->deliver;
-		$smtp->close;
-		return $reply;
-	};
+	my $postfix = start_postfix_asking($port);
 
-	like $try->('127.0.9.78'), qr/^554 5\.7\.1 .*not welcome here/,
+	like $postfix->{try}->('127.0.9.78'), qr/^554 5\.7\.1 .*not welcome here/,
 	    'refuses who is banned';
-	like $try->('127.0.0.30'), qr/^450 4\.7\.1 .*Too many errors/,
+	like $postfix->{try}->('127.0.0.30'), qr/^450 4\.7\.1 .*Too many errors/,
 	    'defers who offended us';
-	like $try->('127.0.0.68'), qr/^554 5\.7\.1 .*blocked using zen\.test/,
+	like $postfix->{try}->('127.0.0.68'), qr/^554 5\.7\.1 .*blocked using zen\.test/,
 	    'refuses who is listed';
-	like $try->('127.0.0.5'), qr/^250 /, 'takes mail of others';
+	like $postfix->{try}->('127.0.0.5'), qr/^250 /, 'takes mail of others';
 	$postfix->{stop}->();
 };
 

@@ -12,7 +12,7 @@ use Millgate::Test;
 use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
-    start_postfix start_sink mailbox dkim_key dkim_python start_pmilter
+    start_postfix start_postfix_asking start_sink mailbox dkim_key dkim_python start_pmilter
     start_mailfromd start_rspamd start_slapd);
 
 # start_dns(zone => [lines], ..., [-address => A], [-port => N]): an NSD that is
@@ -415,6 +415,28 @@ sub start_postfix {
 	push @Millgate::Peers::postfixes, "$dir/etc";
 	return { port => $port, pid => $pid, dir => $dir, log => "$dir/log",
 	    stop => sub { stop_postfix("$dir/etc") } };
+}
+
+# A Postfix that asks the policy service on that port about the recipients of
+# strangers.  Its function try sends a message from an address, and returns the
+# reply.
+sub start_postfix_asking {
+	my ($port) = @_;
+	my $postfix = start_postfix(main => {
+	    mydestination => 'example.test', local_recipient_maps => '',
+	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
+	    smtpd_relay_restrictions => 'permit_mynetworks, ' .
+		'reject_unauth_destination',
+	    smtpd_recipient_restrictions => 'permit_mynetworks, ' .
+		"check_policy_service inet:127.0.0.1:$port" });
+
+	$postfix->{try} = sub {
+		my $smtp = new_smtp(port => $postfix->{port}, local => shift);
+		my $reply = $smtp->deliver;
+		$smtp->close;
+		return $reply;
+	};
+	return $postfix;
 }
 
 # start_sink([port => N], [replies => { RCPT => '450 4.2.0 later' }]): the
