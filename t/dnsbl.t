@@ -13,7 +13,11 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $port = free_port();
-my $dead = free_port();
+
+# A server that never answers.
+my $silent = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.1',
+    LocalPort => 0) or die "socket: $!";
+my $dead = $silent->sockport;
 
 # What RFC 5782 wants of every list, and one that we can mend.
 my %zones = (
