@@ -15,6 +15,7 @@
 #include "filters/policy_request.h"
 #include "filters/trace.h"
 #include "policy/access_list.h"
+#include "policy/concurrency.h"
 #include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
@@ -233,6 +234,8 @@ ask(struct filter_run *run, struct recipient *recipient,
 
 	if (!is_wanted(run, recipient, state))
 		return VERDICT_CONTINUE;
+	if ((instance->states & POLICY_AT_CLOSE) != 0)
+		run->state = instance;	/* the end is to be told */
 	policy_put(&request, POLICY_REQUEST, "smtpd_access_policy");
 	put_addressee(&request, instance);
 	policy_request_of(&request, run, recipient, state);
@@ -298,22 +301,30 @@ on_eom(struct filter_run *run)
 /* --- what became of it --- */
 
 static void
-tell(struct filter_run *run, enum policy_outcome_kind kind)
+tell(struct filter_run *run, enum policy_outcome_kind kind, const char *event)
+{
+	struct instance *instance = run->instance;
+	struct buf request = BUF_INIT;
+
+	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_OUTCOME);
+	policy_put(&request, POLICY_OUTCOME, policy_outcome_name(kind));
+	policy_put(&request, POLICY_EVENT, event);
+	policy_request_of(&request, run, NULL, POLICY_AT_END);
+	policy_link_tell(instance->link, &request);
+	buf_release(&request);
+}
+
+static void
+tell_message(struct filter_run *run, enum policy_outcome_kind kind)
 {
 	struct instance *instance = run->instance;
 	struct asked *asked = run->mail_state;
-	struct buf request = BUF_INIT;
 
 	if (!instance->learns || asked == NULL || !asked->any ||
 	    run->mail->outcome_told)
 		return;
 	run->mail->outcome_told = true;
-	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_OUTCOME);
-	policy_put(&request, POLICY_OUTCOME, policy_outcome_name(kind));
-	policy_put(&request, POLICY_EVENT, run->mail->envelope.id);
-	policy_request_of(&request, run, NULL, POLICY_AT_END);
-	policy_link_tell(instance->link, &request);
-	buf_release(&request);
+	tell(run, kind, run->mail->envelope.id);
 }
 
 /* RSET, a lost client, or refused by this filter or another. */
@@ -321,15 +332,22 @@ static void
 on_abort(struct filter_run *run)
 {
 	if (run->mail != NULL)
-		tell(run, OUTCOME_REFUSED);
+		tell_message(run, OUTCOME_REFUSED);
 }
 
 static void
 on_ended(struct filter_run *run, const struct verdict *verdict)
 {
-	tell(run, verdict->action == ACTION_CONTINUE ||
+	tell_message(run, verdict->action == ACTION_CONTINUE ||
 	    verdict->action == ACTION_ACCEPT ? OUTCOME_ACCEPTED :
 	    OUTCOME_REFUSED);
+}
+
+static void
+on_close(struct filter_run *run)
+{
+	if (run->state != NULL)
+		tell(run, OUTCOME_CLOSED, run->session->log.id);
 }
 
 #define POLICY_FILTER(kind, section) {					\
@@ -337,7 +355,7 @@ on_ended(struct filter_run *run, const struct verdict *verdict)
 	.setup = setup, .release = release,				\
 	.connect = on_connect, .helo = on_helo, .mail = on_mail,	\
 	.rcpt = on_rcpt, .data = on_data, .eom = on_eom,		\
-	.abort = on_abort, .ended = on_ended,				\
+	.abort = on_abort, .ended = on_ended, .close = on_close,	\
 }
 
 const struct filter filter_policy = POLICY_FILTER("policy", &policy_section);
@@ -354,3 +372,5 @@ const struct filter filter_rate_limit = POLICY_FILTER("rate_limit",
     &limit_section);
 const struct filter filter_recipient_check = POLICY_FILTER("recipient_check",
     &recipient_check_section);
+const struct filter filter_concurrency_limit = POLICY_FILTER(
+    "concurrency_limit", &concurrency_section);

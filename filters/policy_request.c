@@ -23,6 +23,7 @@ state_name(enum policy_state state)
 	case POLICY_AT_DATA:
 		return "DATA";
 	case POLICY_AT_END:
+	case POLICY_AT_CLOSE:
 		break;
 	}
 	return "END-OF-MESSAGE";
@@ -50,6 +51,7 @@ put_session(struct buf *out, const struct session *session)
 	policy_put(out, POLICY_REVERSE_CLIENT_NAME,
 	    session->client_ptr != NULL ? session->client_ptr : "unknown");
 	policy_put(out, POLICY_LISTENER, session->listener);
+	policy_put(out, POLICY_SESSION, session->log.id);
 	if (session->trusted)
 		policy_put(out, POLICY_TRUSTED, "yes");
 	if (session->user != NULL) {

@@ -7,7 +7,6 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
@@ -161,17 +160,6 @@ make_take(const struct limit *limit, const struct limit_subject *subject,
 	};
 }
 
-/* One that is unknown is like no other. */
-static const char *
-message_id(struct arena *arena, const struct policy_request *request)
-{
-	static unsigned unknown;
-	const char *id = policy_known(request, POLICY_INSTANCE);
-
-	return id != NULL ? id : arena_printf(arena, "?%lld.%u",
-	    (long long)clock_wall_us(), unknown++);
-}
-
 /* --- deciding --- */
 
 static void
@@ -247,7 +235,7 @@ decide(void *instance, const struct policy_query *query,
 	    !query->ours))
 		return;
 	arena = arena_new(0);
-	message = message_id(arena, query->request);
+	message = limit_key_message(arena, query->request);
 	subjects = limit_key_subjects(arena, &limit->key, query->request,
 	    list, &count);
 	for (size_t i = 0; i < count && answer == ANSWER_YES; i++)
@@ -273,7 +261,7 @@ outcome(void *instance, const struct policy_outcome *told)
 	    told->kind != OUTCOME_REFUSED))
 		return;
 	arena = arena_new(0);
-	message = message_id(arena, told->request);
+	message = limit_key_message(arena, told->request);
 	subjects = limit_key_subjects(arena, &limit->key, told->request, true,
 	    &count);
 	for (size_t i = 0; i < count; i++) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/table.h"
 #include "policy/protocol.h"
 #include "policy/subject.h"
@@ -202,6 +203,16 @@ limit_key_subjects(struct arena *arena, const struct limit_key *key,
 	}
 	*count = unite(subjects, found);
 	return subjects;
+}
+
+const char *
+limit_key_message(struct arena *arena, const struct policy_request *request)
+{
+	static unsigned unknown;
+	const char *id = policy_known(request, POLICY_INSTANCE);
+
+	return id != NULL ? id : arena_printf(arena, "?%lld.%u",
+	    (long long)clock_wall_us(), unknown++);
 }
 
 static enum answer

@@ -50,6 +50,9 @@ struct limit_subject *limit_key_subjects(struct arena *,
     const struct limit_key *, const struct policy_request *, bool list,
     size_t *count);
 
+/* What the message is known by; one that is unknown is like no other. */
+const char *limit_key_message(struct arena *, const struct policy_request *);
+
 /*
  * Looks for the subject's parts in the table (NULL: NO) until one is there, as
  * is fit for each: clients by network, domains with those above them, addresses

@@ -307,7 +307,9 @@ profiles_outcome(struct profiles *profiles,
 	for (size_t i = 0; i < profiles->count; i++) {
 		const struct service *s = &profiles->services[i];
 
-		if (s->service->outcome != NULL)
+		if (s->service->outcome != NULL &&
+		    (outcome->kind != OUTCOME_CLOSED ||
+		    (s->service->states & POLICY_AT_CLOSE) != 0))
 			s->service->outcome(s->is.instance, outcome);
 	}
 }

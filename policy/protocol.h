@@ -36,7 +36,7 @@
 	ROW(MAIL_VERSION, mail_version)					\
 	/* Between our own processes, believed from them alone. */	\
 	ROW(LISTENER, listener) ROW(TRUSTED, trusted)			\
-	ROW(SERVICE, service)						\
+	ROW(SERVICE, service) ROW(SESSION, session)						\
 	ROW(AUTH_DOMAINS, auth_domains) ROW(AUTH_SELECTORS, auth_selectors) \
 	ROW(RESULTS, results) ROW(SCORE, score)				\
 	ROW(OUTCOME, outcome) ROW(EVENT, event) ROW(UNDO, undo)		\

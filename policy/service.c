@@ -7,6 +7,7 @@
 
 #include "base/conf.h"
 #include "policy/access_list.h"
+#include "policy/concurrency.h"
 #include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
@@ -23,6 +24,7 @@ const struct policy_service *const policy_services[] = {
 	&access_list_service,
 	&correspondents_service,
 	&limit_service,
+	&concurrency_service,
 	&screen_service,
 	&recipient_check_service,
 	&sender_owner_service,
@@ -38,13 +40,13 @@ policy_service_find(const struct section_kind *kind)
 	return NULL;
 }
 
-static const char *const outcome_names[OUTCOME_KINDS] = {
+static const char *const outcome_names[OUTCOME_KINDS + 1] = {
 	[OUTCOME_ACCEPTED] = "accepted", [OUTCOME_REFUSED] = "refused",
 	[OUTCOME_SPAM] = "spam", [OUTCOME_HAM] = "ham",
 	[OUTCOME_MALWARE] = "malware", [OUTCOME_TRAP] = "trap",
 	[OUTCOME_BOUNCED] = "bounced",
 	[OUTCOME_REPORTED_SPAM] = "reported-spam",
-	[OUTCOME_RELEASED] = "released",
+	[OUTCOME_RELEASED] = "released", [OUTCOME_CLOSED] = "closed",
 };
 
 const char *
@@ -56,7 +58,7 @@ policy_outcome_name(enum policy_outcome_kind kind)
 int
 policy_outcome_find(const char *name)
 {
-	for (int i = 0; i < OUTCOME_KINDS; i++)
+	for (int i = 0; i <= OUTCOME_KINDS; i++)
 		if (strcmp(outcome_names[i], name) == 0)
 			return i;
 	return -1;

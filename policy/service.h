@@ -26,7 +26,8 @@ struct store;
 /* protocol_state, as bits.  RCPT comes once a recipient. */
 enum policy_state {
 	POLICY_AT_CONNECT = 1, POLICY_AT_HELO = 2, POLICY_AT_MAIL = 4,
-	POLICY_AT_RCPT = 8, POLICY_AT_DATA = 16, POLICY_AT_END = 32
+	POLICY_AT_RCPT = 8, POLICY_AT_DATA = 16, POLICY_AT_END = 32,
+	POLICY_AT_CLOSE = 64		/* not asked, but told: OUTCOME_CLOSED */
 };
 
 struct policy_query {
@@ -66,7 +67,9 @@ enum policy_outcome_kind {
 	OUTCOME_BOUNCED,		/* a recipient downstream: hard bounce */
 	OUTCOME_REPORTED_SPAM,		/* by its receiver */
 	OUTCOME_RELEASED,		/* by the operator: was no spam */
-	OUTCOME_KINDS
+	OUTCOME_KINDS,
+	/* Of a session, for who has POLICY_AT_CLOSE: it ended. */
+	OUTCOME_CLOSED = OUTCOME_KINDS
 };
 
 struct policy_outcome {

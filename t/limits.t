@@ -80,6 +80,45 @@ END
 	is $server->stop, 0, 'ends';
 };
 
+subtest 'connections at a time' => sub {
+	my $server = start_millgate(text => <<"END");
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	hostname_lookup = no
+	filters = { crowd }
+}
+concurrency_limit crowd {
+	key = { client }
+	maximum = 3
+}
+END
+	my $held = sub {
+		my (undef, $output) = $server->ctl(qw(concurrency show crowd));
+		return $output =~ /^127\.0\.0\.1 used=(\d+)/m ? $1 : 0;
+	};
+	my @sessions = map { $server->smtp } 1 .. 3;
+
+	like $_->deliver(to => 'bob@example.test'), qr/^250 /, 'a session'
+	    for @sessions;
+	is $held->(), 3, 'hold a lease each';
+	my $fourth = $server->smtp;
+	like $fourth->{greeting}, qr/^421 4\.7\.0 .*Too much at a time/,
+	    'one more is turned away';
+	$fourth->close;
+	is $held->(), 3, 'and its end frees nothing';
+	$sessions[0]->command('QUIT');
+	$sessions[0]->close;
+	$sessions[1]->close;
+	wait_for('the leases', sub { $held->() == 1 });
+	my $smtp = $server->smtp;
+	like $smtp->deliver(to => 'bob@example.test'), qr/^250 /,
+	    'who comes after them is welcome';
+	$_->close for $smtp, $sessions[2];
+	wait_for('the leases', sub { $held->() == 0 });
+	$server->wait_log(qr/state=CONNECT, action=defer, by=crowd, reason=concurrency-limit/);
+	is $server->stop, 0, 'ends';
+};
+
 subtest 'a fleet' => sub {
 	my $redis = start_redis();
 	my @servers = map { start_millgate(text => <<"END") } 1 .. 2;
@@ -131,8 +170,8 @@ END
 subtest 'Postfix' => sub {
 	my $port = free_port();
 	my $server = start_millgate(text => <<"END");
-policy { listen = { "127.0.0.1:$port" } services = { outgoing } }
-policy_profile end { services = { outgoing } }
+policy { listen = { "127.0.0.1:$port" } services = { outgoing, one } }
+concurrency_limit one { key = { sender } count = messages maximum = 1 }
 rate_limit outgoing {
 	key = { sender }
 	count = recipients
@@ -174,6 +213,22 @@ END
 	like $output, qr/^outgoing:\n(?=.*^joe\@sender\.test used=4 reserved=0 free_in=\d+$)(?=.*^big\@sender\.test used=10 )/ms,
 	    'limit show';
 	is $status, 0, 'works';
+	# One message at a time, until it is complete.
+	my ($first, $second) = map { new_smtp(port => $postfix->{port}) }
+	    1 .. 2;
+	$_->command('EHLO client.test') for $first, $second;
+	$_->command('MAIL FROM:<sue@sender.test>') for $first, $second;
+	like $first->command('RCPT TO:<a@example.test>'), qr/^250 /,
+	    'a message';
+	like $second->command('RCPT TO:<b@example.test>'),
+	    qr/^450 4\.7\.1 .*Too much at a time/s, 'one beside it waits';
+	$first->command('DATA');
+	like $first->command(message() . '.'), qr/^250 /, 'it is complete';
+	# Postfix asks anew in another message only.
+	$second->command($_) for 'RSET', 'MAIL FROM:<sue@sender.test>';
+	like $second->command('RCPT TO:<b@example.test>'), qr/^250 /,
+	    'and the other has its turn';
+	$_->close for $first, $second;
 	unlike read_file($postfix->{log}), qr/policy.*(?:warning|problem)/i,
 	    'Postfix has no complaint';
 	$postfix->{stop}->();

@@ -37,8 +37,8 @@ put_line(struct policy_request *request, const char *text, size_t len)
 	    &why), 0);
 }
 
-static void
-make_request(struct policy_request *request, const char *text)
+void
+ask_request(struct policy_request *request, const char *text)
 {
 	policy_request_reset(request);
 	put_line(request, "request=smtpd_access_policy", 27);
@@ -58,7 +58,7 @@ ask(const struct policy_service *service, void *instance, bool ours,
 	struct policy_request request = POLICY_REQUEST_INIT;
 	struct policy_query query = { .request = &request, .ours = ours };
 
-	make_request(&request, text);
+	ask_request(&request, text);
 	query.state = strcmp(policy_value(&request, POLICY_PROTOCOL_STATE),
 	    "END-OF-MESSAGE") == 0 ? POLICY_AT_END : POLICY_AT_RCPT;
 	query.trusted = ours && policy_known(&request,
@@ -76,7 +76,7 @@ ask_tell(const struct policy_service *service, void *instance,
 	const struct policy_outcome outcome = { .id = "1", .kind = kind,
 		.request = &request };
 
-	make_request(&request, text);
+	ask_request(&request, text);
 	service->outcome(instance, &outcome);
 	policy_request_release(&request);
 }

@@ -8,8 +8,11 @@
 /* The n-th section of the service, set up. */
 void *ask_setup(struct rig *, const struct policy_service *, size_t n);
 
+/* A request of attributes: "sender=a@x.test|recipient=b@y.test". */
+void ask_request(struct policy_request *, const char *text);
+
 /*
- * What it decides.  text: "sender=a@x.test|recipient=b@y.test"; state RCPT
+ * What it decides.  text: as for ask_request(); state RCPT
  * unless text says protocol_state=END-OF-MESSAGE.  ours: trusted=yes counts.
  */
 struct policy_decision ask(const struct policy_service *, void *instance,

@@ -11,6 +11,7 @@
 #include "policy/policy.h"
 #include "policy/service.h"
 #include "policy/store.h"
+#include "t/unit/policy/ask.h"
 #include "t/unit/policy/rig.h"
 #include "t/unit/unit.h"
 
@@ -64,24 +65,6 @@ rates(void)
 	}
 }
 
-/* Attributes as name=value lines. */
-static void
-make_request(struct policy_request *request, const char *text)
-{
-	const char *end, *why = "";
-
-	policy_request_reset(request);
-	policy_request_line(request, "request=smtpd_access_policy\n", 28,
-	    &why);
-	for (; *text != '\0'; text = end + 1) {
-		end = strchr(text, '\n');
-		if (policy_request_line(request, text,
-		    (size_t)(end + 1 - text), &why) != 0)
-			CU_FAIL("a request that is none");
-	}
-	CU_ASSERT(policy_request_line(request, "\n", 1, &why) == 1);
-}
-
 static void
 keys(void)
 {
@@ -90,56 +73,56 @@ keys(void)
 		bool list;
 		const char *want;	/* text:recipients, then the next */
 	} cases[] = {
-		{ "a user", { "user" }, "sasl_username=Joe\n", false,
+		{ "a user", { "user" }, "sasl_username=Joe|", false,
 		    "Joe:1 " },
-		{ "no user", { "user" }, "sender=a@b\n", false, "" },
+		{ "no user", { "user" }, "sender=a@b|", false, "" },
 		{ "a client", { "client" },
-		    "client_address=::ffff:192.0.2.7\n", false,
+		    "client_address=::ffff:192.0.2.7|", false,
 		    "192.0.2.7:1 " },
 		{ "a client by IPv6", { "client" },
-		    "client_address=2001:DB8:0::1\n", false,
+		    "client_address=2001:DB8:0::1|", false,
 		    "2001:db8::1:1 " },
-		{ "a network", { "network" }, "client_address=192.0.2.7\n",
+		{ "a network", { "network" }, "client_address=192.0.2.7|",
 		    false, "192.0.2.0/24:1 " },
 		{ "an unknown client", { "client" },
-		    "client_address=unknown\n", false, "" },
-		{ "a sender", { "sender" }, "sender=a@b.test\n", false,
+		    "client_address=unknown|", false, "" },
+		{ "a sender", { "sender" }, "sender=a@b.test|", false,
 		    "a@b.test:1 " },
-		{ "a bounce", { "sender" }, "sender=\n", false, "" },
+		{ "a bounce", { "sender" }, "sender=|", false, "" },
 		{ "a sender's domain", { "sender_domain" },
-		    "sender=\"a@x\"@b.test\n", false, "b.test:1 " },
-		{ "a sender without", { "sender_domain" }, "sender=root\n",
+		    "sender=\"a@x\"@b.test|", false, "b.test:1 " },
+		{ "a sender without", { "sender_domain" }, "sender=root|",
 		    false, "" },
 		{ "two parts", { "user", "recipient_domain" },
-		    "sasl_username=joe\nrecipient=x@y.test\n", false,
+		    "sasl_username=joe|recipient=x@y.test|", false,
 		    "joe y.test:1 " },
 		{ "one of two is missing", { "user", "recipient_domain" },
-		    "recipient=x@y.test\n", false, "" },
+		    "recipient=x@y.test|", false, "" },
 		{ "a recipient with a blank", { "recipient" },
-		    "recipient=\"x y\"@z.test\n", false,
+		    "recipient=\"x y\"@z.test|", false,
 		    "\"x y\"@z.test:1 " },
 		{ "recipients of a message", { "user" },
-		    "sasl_username=joe\nrecipient=a@x b@y c@x\n"
-		    "recipient_count=3\n", true, "joe:3 " },
+		    "sasl_username=joe|recipient=a@x b@y c@x|"
+		    "recipient_count=3|", true, "joe:3 " },
 		{ "only their number", { "user" },
-		    "sasl_username=joe\nrecipient_count=7\n", true,
+		    "sasl_username=joe|recipient_count=7|", true,
 		    "joe:7 " },
 		{ "no number", { "user" },
-		    "sasl_username=joe\nrecipient_count=x\n", true,
+		    "sasl_username=joe|recipient_count=x|", true,
 		    "joe:1 " },
 		{ "an absurd number", { "user" },
-		    "sasl_username=joe\nrecipient_count=99999999999\n", true,
+		    "sasl_username=joe|recipient_count=99999999999|", true,
 		    "joe:1000000 " },
 		{ "by domain", { "recipient_domain" },
-		    "recipient=a@x b@y c@X\n", true, "x:2 y:1 " },
+		    "recipient=a@x b@y c@X|", true, "x:2 y:1 " },
 		{ "by user and domain", { "user", "recipient_domain" },
-		    "sasl_username=joe\nrecipient=a@x b@y c@x\n", true,
+		    "sasl_username=joe|recipient=a@x b@y c@x|", true,
 		    "joe x:2 joe y:1 " },
-		{ "none", { "recipient" }, "sender=a@b\n", true, "" },
+		{ "none", { "recipient" }, "sender=a@b|", true, "" },
 		{ "authenticated", { "auth_domain" },
-		    "auth_domains=dkim=a.test spf=b.test\n", true,
+		    "auth_domains=dkim=a.test spf=b.test|", true,
 		    "a.test:1 " },
-		{ "not authenticated", { "auth_domain" }, "sender=a@b\n",
+		{ "not authenticated", { "auth_domain" }, "sender=a@b|",
 		    true, "" },
 	};
 	struct policy_request request = POLICY_REQUEST_INIT;
@@ -152,7 +135,7 @@ keys(void)
 		const char *why;
 		size_t count;
 
-		make_request(&request, cases[i].request);
+		ask_request(&request, cases[i].request);
 		CASE_ASSERT(cases[i].name, limit_key_parse(cases[i].parts,
 		    &key, &why) == 0);
 		subjects = limit_key_subjects(arena, &key, &request,
@@ -171,8 +154,8 @@ keys(void)
 
 /* --- the service --- */
 
-#define JOE "instance=%s\nclient_address=192.0.2.7\nsasl_username=joe\n"	\
-	"sender=joe@a.test\nrecipient=%s\n"
+#define JOE "instance=%s|client_address=192.0.2.7|sasl_username=joe|"	\
+	"sender=joe@a.test|recipient=%s|"
 
 struct player {
 	struct rig *rig;
@@ -182,19 +165,12 @@ struct player {
 static void
 start(struct player *player, struct rig *rig, size_t number)
 {
-	const struct conf_section *sections;
-	const char *why = "";
-	size_t count;
-
-	sections = conf_sections(rig->conf, "rate_limit", &count);
 	player->rig = rig;
-	player->instance = limit_service.setup(rig->conf, &sections[number],
-	    rig->store, &why);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(player->instance);
+	player->instance = ask_setup(rig, &limit_service, number);
 }
 
 static void
-ask(const struct player *player, enum policy_state state, bool ours,
+put(const struct player *player, enum policy_state state, bool ours,
     const char *instance, const char *recipient,
     struct policy_decision *decision)
 {
@@ -202,7 +178,7 @@ ask(const struct player *player, enum policy_state state, bool ours,
 	struct buf text = BUF_INIT;
 
 	buf_printf(&text, JOE, instance, recipient);
-	make_request(&request, text.data);
+	ask_request(&request, text.data);
 	memset(decision, 0, sizeof(*decision));
 	limit_service.decide(player->instance, &(struct policy_query){
 	    &request, state, ours, false }, decision);
@@ -216,7 +192,7 @@ passes(const struct player *player, bool ours, const char *instance,
 {
 	struct policy_decision decision;
 
-	ask(player, POLICY_AT_RCPT, ours, instance, recipient, &decision);
+	put(player, POLICY_AT_RCPT, ours, instance, recipient, &decision);
 	return decision.verb == POLICY_DUNNO && decision.reason == NULL;
 }
 
@@ -228,7 +204,7 @@ tell(const struct player *player, enum policy_outcome_kind kind,
 	struct buf text = BUF_INIT;
 
 	buf_printf(&text, JOE, instance, recipients);
-	make_request(&request, text.data);
+	ask_request(&request, text.data);
 	limit_service.outcome(player->instance, &(struct policy_outcome){
 	    instance, kind, false, &request });
 	buf_release(&text);
@@ -245,7 +221,7 @@ limit_others(struct rig *rig)
 	CU_ASSERT(passes(&p, false, "m1", "a@x"));
 	CU_ASSERT(passes(&p, false, "m1", "b@x"));
 	CU_ASSERT(passes(&p, false, "m1", "b@x"));
-	ask(&p, POLICY_AT_RCPT, false, "m1", "c@x", &d);
+	put(&p, POLICY_AT_RCPT, false, "m1", "c@x", &d);
 	CASE_ASSERT(rig->back_end, d.verb == POLICY_DEFER && d.code == 450 &&
 	    strcmp(d.enhanced, "4.7.1") == 0);
 	CASE_ASSERT(rig->back_end, strncmp(d.text, "Too much, try again in ",
@@ -299,10 +275,10 @@ limit_messages(struct rig *rig)
 	start(&p, rig, 1);
 	CU_ASSERT(passes(&p, false, "m1", "a@x"));
 	CU_ASSERT(passes(&p, false, "m1", "b@x"));
-	ask(&p, POLICY_AT_END, false, "m1", "", &d);
+	put(&p, POLICY_AT_END, false, "m1", "", &d);
 	CU_ASSERT(d.verb == POLICY_DUNNO);
 	CU_ASSERT(passes(&p, false, "m2", "a@x"));
-	ask(&p, POLICY_AT_RCPT, false, "m3", "a@x", &d);
+	put(&p, POLICY_AT_RCPT, false, "m3", "a@x", &d);
 	CASE_ASSERT(rig->back_end, d.verb == POLICY_REJECT && d.code == 550);
 	CU_ASSERT_STRING_EQUAL(d.text, "Rate limit exceeded");
 	/* Without an instance each is a message. */
@@ -325,7 +301,7 @@ limit_exceptions(struct rig *rig)
 		CU_ASSERT(passes(&p, false, id, "a@x"));
 		CU_ASSERT(passes(&p, false, id, "b@free.test"));
 	}
-	ask(&p, POLICY_AT_RCPT, false, "m4", "a@x", &d);
+	put(&p, POLICY_AT_RCPT, false, "m4", "a@x", &d);
 	CASE_ASSERT(rig->back_end, d.verb == POLICY_HOLD && d.text[0] !=
 	    '\0');
 	CU_ASSERT(passes(&p, false, "m4", "b@free.test"));
@@ -340,7 +316,7 @@ limit_warn(struct rig *rig)
 
 	start(&p, rig, 3);
 	CU_ASSERT(passes(&p, false, "m1", "a@x"));
-	ask(&p, POLICY_AT_RCPT, false, "m2", "a@x", &d);
+	put(&p, POLICY_AT_RCPT, false, "m2", "a@x", &d);
 	CASE_ASSERT(rig->back_end, d.verb == POLICY_DUNNO &&
 	    strcmp(d.reason, "rate-limit") == 0 && d.text[0] == '\0' &&
 	    d.why[0] != '\0');
@@ -348,7 +324,7 @@ limit_warn(struct rig *rig)
 
 	/* More recipients than there ever can be: no time is named. */
 	start(&p, rig, 0);
-	ask(&p, POLICY_AT_END, false, "m9", "a@x b@x c@x", &d);
+	put(&p, POLICY_AT_END, false, "m9", "a@x b@x c@x", &d);
 	CASE_ASSERT(rig->back_end, d.verb == POLICY_DEFER &&
 	    strcmp(d.text, "Too much") == 0);
 	limit_service.release(p.instance);
