@@ -459,17 +459,20 @@ begins(const char *text, const char *with)
 
 /*
  * What a node of a cluster says when it is not, or not now, the one to ask;
- * true: another attempt is to be made, at *node.
+ * true: another attempt is to be made, at *node.  TRYAGAIN: some keys of the
+ * slot have moved, others have not.
  */
 static bool
 redirect(struct redis *redis, const char *error, struct node **node,
-    bool *asking, int64_t deadline)
+    bool *asking, int *hops, int64_t deadline)
 {
 	struct redis_redirect to;
 	size_t i;
 
 	if (begins(error, "TRYAGAIN"))
 		return task_now() < deadline && task_sleep(TRY_AGAIN_MS) == 0;
+	if (++*hops > HOPS_MAX)
+		return false;
 	*asking = false;
 	if (!redis_redirect_parse(error, &(*node)->endpoint, &to))
 		return false;
@@ -486,6 +489,24 @@ redirect(struct redis *redis, const char *error, struct node **node,
 	return true;
 }
 
+/* A cluster's own, of which the connection is not to blame; frees the reply. */
+static bool
+is_trouble(struct redis *redis, redisReply *reply, const char **why)
+{
+	bool down;
+
+	if (reply->type != REDIS_REPLY_ERROR || !redis->settings.cluster)
+		return false;
+	down = begins(reply->str, "CLUSTERDOWN");
+	if (!down && !begins(reply->str, "TRYAGAIN"))
+		return false;
+	*why = keep_why(redis, reply->str);
+	if (down)
+		redis_link_reset(redis->last->link, *why);
+	freeReplyObject(reply);
+	return true;
+}
+
 struct redisReply *
 redis_command(struct redis *redis, const struct redis_request *request,
     const char **why)
@@ -493,32 +514,27 @@ redis_command(struct redis *redis, const struct redis_request *request,
 	struct node *node = choose(redis, request, why), *next;
 	bool asking = false, again = true;
 	redisReply *reply = NULL;
+	int hops = 0;
 
 	if (node == NULL)
 		return NULL;
-	for (int hops = 0; again; hops++) {
+	while (again) {
 		node->users++;
 		reply = redis_link_command(node->link, asking, request->count,
 		    request->words, NULL, request->deadline, why);
 		next = node;
 		again = reply != NULL && reply->type == REDIS_REPLY_ERROR &&
-		    redis->settings.cluster && hops < HOPS_MAX &&
-		    redirect(redis, reply->str, &next, &asking,
-		    request->deadline);
+		    redis->settings.cluster && redirect(redis, reply->str,
+		    &next, &asking, &hops, request->deadline);
 		node->users--;
 		redis->last = node;
 		node = next;
 		if (again)
 			freeReplyObject(reply);
 	}
-	if (reply != NULL && reply->type == REDIS_REPLY_ERROR &&
-	    begins(reply->str, "CLUSTERDOWN")) {
-		*why = keep_why(redis, reply->str);
-		redis_link_reset(redis->last->link, *why);
-		freeReplyObject(reply);
+	if (reply == NULL) {
+		*why = keep_why(redis, *why);
 		return NULL;
 	}
-	if (reply == NULL)
-		*why = keep_why(redis, *why);
-	return reply;
+	return is_trouble(redis, reply, why) ? NULL : reply;
 }
