@@ -11,8 +11,9 @@ use Exporter 'import';
 use Millgate::Test;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(start_dns start_dovecot start_redis start_opendkim
-    start_postfix start_postfix_asking start_sink mailbox dkim_key dkim_python start_pmilter
+our @EXPORT = qw(start_dns start_dovecot start_redis redis_cli
+    start_sentinel start_redis_cluster start_opendkim start_postfix
+    start_postfix_asking start_sink mailbox dkim_key dkim_python start_pmilter
     start_mailfromd start_rspamd start_slapd);
 
 # start_dns(zone => [lines], ..., [-address => A], [-port => N]): an NSD that is
@@ -163,6 +164,7 @@ sub mailbox {
 	return map { read_file($_) } sort glob "$dir/new/*";
 }
 
+# start_redis([port => N], [appendonly => 'yes'], [arguments => [...]])
 sub start_redis {
 	my (%options) = @_;
 	my $port = $options{port} // free_port();
@@ -171,9 +173,78 @@ sub start_redis {
 	mkdir $dir;
 	my $pid = start_process("redis$port", [ '/usr/bin/redis-server',
 	    '--port', $port, '--bind', '127.0.0.1', '--dir', $dir, '--save',
-	    '', '--appendonly', $options{appendonly} // 'no' ]);
+	    '', '--appendonly', $options{appendonly} // 'no',
+	    @{ $options{arguments} // [] } ]);
 	wait_for_port($port);
 	return { pid => $pid, port => $port };
+}
+
+# redis_cli(port, words...): what Redis answers.
+sub redis_cli {
+	my ($port, @words) = @_;
+	my (undef, $output) = run_command('redis-cli', '-p', $port, @words);
+
+	return $output;
+}
+
+# start_sentinel(port of the master): one that is enough to decide, and knows
+# the master as "main".
+sub start_sentinel {
+	my ($master) = @_;
+	my $port = free_port();
+	my $file = write_file("sentinel$port.conf", <<"END");
+port $port
+bind 127.0.0.1
+dir @{[ test_dir() ]}
+sentinel monitor main 127.0.0.1 $master 1
+sentinel down-after-milliseconds main 500
+sentinel failover-timeout main 3000
+END
+	my $pid = start_process("sentinel$port", [ '/usr/bin/redis-server',
+	    $file, '--sentinel' ]);
+
+	wait_for_port($port);
+	return { pid => $pid, port => $port };
+}
+
+# start_redis_cluster(masters, replicas): each replica is one of the master of
+# its number.  Returns the nodes, masters first, with their ids.
+sub start_redis_cluster {
+	my ($masters, $replicas) = @_;
+	my @nodes = map { start_redis(arguments => [ '--cluster-enabled',
+	    'yes', '--cluster-port', free_port(), '--cluster-node-timeout',
+	    '1000', '--cluster-replica-validity-factor', '0' ]) }
+	    1 .. $masters + $replicas;
+
+	for my $i (0 .. $#nodes) {
+		my $node = $nodes[$i];
+		($node->{bus}) = redis_cli($node->{port},
+		    qw(config get cluster-port)) =~ /(\d+)\s*\z/;
+		($node->{id}) = redis_cli($node->{port},
+		    qw(cluster myid)) =~ /(\w+)/;
+		redis_cli($node->{port}, qw(cluster set-config-epoch),
+		    $i + 1);
+		redis_cli($node->{port}, qw(cluster meet 127.0.0.1),
+		    $nodes[0]{port}, $nodes[0]{bus}) if $i > 0;
+		redis_cli($node->{port}, qw(cluster addslotsrange),
+		    int($i * 16384 / $masters),
+		    int(($i + 1) * 16384 / $masters) - 1) if $i < $masters;
+	}
+	for my $i ($masters .. $#nodes) {
+		wait_for('the replica', sub { redis_cli($nodes[$i]{port},
+		    qw(cluster replicate), $nodes[$i - $masters]{id}) =~
+		    /OK/ });
+		wait_for('its copy', sub { redis_cli($nodes[$i]{port},
+		    qw(info replication)) =~ /master_link_status:up/ });
+	}
+	for my $node (@nodes) {
+		wait_for('the cluster', sub {
+			my $info = redis_cli($node->{port}, qw(cluster info));
+			return $info =~ /cluster_state:ok/ &&
+			    $info =~ /cluster_size:$masters\b/;
+		});
+	}
+	return @nodes;
 }
 
 # dkim_key(name, bits): makes a key pair; (path of the key, TXT record's text).
