@@ -16,12 +16,12 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/table.h"
+#include "policy/greylist_command.h"
 #include "policy/service.h"
 #include "policy/store.h"
 #include "policy/subject.h"
 
 #define GROUP_SIZE	SUBJECT_NETWORK_SIZE
-#define KEY_SIZE	(GROUP_SIZE + SUBJECT_DIGEST_HEX + 16)
 
 enum { KEY_TRIPLET, KEY_NETWORK, KEY_COUNT };
 enum { ARG_DELAY, ARG_WINDOW, ARG_LIFETIME, ARG_ENOUGH, ARG_COUNT };
@@ -169,26 +169,39 @@ is_exempt(const struct greylist_options *options,
 
 /* --- for others --- */
 
-static enum answer
-ask_store(struct greylist *greylist, const struct greylist_request *request,
-    const char *group, int64_t *results, const char **why)
+bool
+greylist_keys_find(const struct greylist *greylist,
+    const struct greylist_request *request, struct greylist_keys *keys)
 {
 	const struct greylist_options *o = greylist->options;
 	const char *sender = request->sender != NULL ? request->sender : "";
-	char triplet[KEY_SIZE], network[KEY_SIZE], hex[SUBJECT_DIGEST_HEX + 1];
-	const char *const keys[KEY_COUNT] = { triplet, network };
-	const int64_t arguments[ARG_COUNT] = { o->delay, o->retry_window,
-		o->lifetime, o->auto_whitelist };
+	char group[GROUP_SIZE], hex[SUBJECT_DIGEST_HEX + 1];
 	const char *at = strrchr(sender, '@');
+	struct sockaddr_storage client;
 
+	if (request->identity != NULL) {
+		strcpy(group, "u:");
+		subject_digest(&request->identity, 1, group + 2);
+	} else if (subject_client(request->client_address, &client)) {
+		subject_network(&client, o->ipv4_prefix, o->ipv6_prefix,
+		    group);
+	} else {
+		return false;
+	}
 	if (o->sender == GREYLIST_SENDER_DOMAIN && at != NULL)
 		sender = at + 1;
 	subject_digest((const char *const[]){ sender, request->recipient },
 	    request->recipient != NULL ? 2 : 1, hex);
-	snprintf(triplet, sizeof(triplet), "grey:{%s}:%s", group, hex);
-	snprintf(network, sizeof(network), "grey:{%s}", group);
-	return store_run(greylist->store, &step, keys, arguments, NULL,
-	    results, why);
+	snprintf(keys->triplet, sizeof(keys->triplet), "grey:{%s}:%s", group,
+	    hex);
+	snprintf(keys->network, sizeof(keys->network), "grey:{%s}", group);
+	return true;
+}
+
+const struct greylist_options *
+greylist_options(const struct greylist *greylist)
+{
+	return greylist->options;
 }
 
 enum answer
@@ -197,31 +210,28 @@ greylist_check(struct greylist *greylist,
     const char **why)
 {
 	const struct greylist_options *o = greylist->options;
+	const int64_t arguments[ARG_COUNT] = { o->delay, o->retry_window,
+		o->lifetime, o->auto_whitelist };
 	int64_t results[RESULT_COUNT] = { 0, REASON_NEW };
 	struct sockaddr_storage client;
-	char group[GROUP_SIZE];
+	struct greylist_keys keys;
 	enum answer answer;
-	bool known;
 
 	*wait_ms = 0;
-	known = subject_client(request->client_address, &client);
+	subject_client(request->client_address, &client);
 	if (is_exempt(o, request, &client)) {
 		counter_add(greylist->counters[REASON_EXEMPT], 1);
 		*why = reason_texts[REASON_EXEMPT];
 		return ANSWER_YES;
 	}
-	if (request->identity != NULL) {
-		strcpy(group, "u:");
-		subject_digest(&request->identity, 1, group + 2);
-	} else if (known) {
-		subject_network(&client, o->ipv4_prefix, o->ipv6_prefix,
-		    group);
-	} else {
+	if (!greylist_keys_find(greylist, request, &keys)) {
 		*why = "the client's address is not known";
 		counter_add(greylist->unknown, 1);
 		return ANSWER_UNKNOWN;
 	}
-	answer = ask_store(greylist, request, group, results, why);
+	answer = store_run(greylist->store, &step, (const char *const[]){
+	    [KEY_TRIPLET] = keys.triplet, [KEY_NETWORK] = keys.network },
+	    arguments, NULL, results, why);
 	if (answer == ANSWER_UNKNOWN || results[RESULT_REASON] < 0 ||
 	    results[RESULT_REASON] >= REASON_COUNT) {
 		counter_add(greylist->unknown, 1);
@@ -341,5 +351,7 @@ const struct policy_service greylist_service = {
 	.setup = service_setup,
 	.release = service_release,
 	.decide = service_decide,
+	.command_word = "greylist",
+	.command = greylist_command,
 	.check = check_options,
 };

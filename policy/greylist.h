@@ -9,6 +9,7 @@
 #ifndef POLICY_GREYLIST_H
 #define POLICY_GREYLIST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/answer.h"
@@ -57,6 +58,14 @@ struct greylist_request {
 	const char *sender, *recipient;
 };
 
+/*
+ * Keys of records: the triplet's (since when it waits; when it last passed, 0 if
+ * never) and its network's (how many triplets passed; when last).
+ */
+#define GREYLIST_KEY_SIZE 128
+struct greylist_keys { char triplet[GREYLIST_KEY_SIZE],
+	network[GREYLIST_KEY_SIZE]; };
+
 /* The options are those of conf; conf and store must live as long as it. */
 struct greylist *greylist_new(const struct conf *, struct store *);
 void greylist_free(struct greylist **);
@@ -68,5 +77,10 @@ void greylist_free(struct greylist **);
  */
 enum answer greylist_check(struct greylist *, const struct greylist_request *,
     int64_t *wait_ms, const char **why);
+
+/* What it is known by; false: there is neither identity nor address. */
+bool greylist_keys_find(const struct greylist *,
+    const struct greylist_request *, struct greylist_keys *);
+const struct greylist_options *greylist_options(const struct greylist *);
 
 #endif

@@ -26,12 +26,13 @@ lifetime_print(struct buf *out, int64_t ms)
 		{ 86400000, 'd' }, { 3600000, 'h' }, { 60000, 'm' },
 	};
 
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (ms >= 2 * units[i].ms) {
-			buf_printf(out, "%" PRId64 "%c",
-			    (ms + units[i].ms / 2) / units[i].ms,
-			    units[i].unit);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		int64_t n = (ms + units[i].ms / 2) / units[i].ms;
+
+		if (n >= 2) {
+			buf_printf(out, "%" PRId64 "%c", n, units[i].unit);
 			return;
 		}
+	}
 	buf_printf(out, "%" PRId64 "s", ms > 0 ? (ms + 999) / 1000 : 0);
 }

@@ -83,6 +83,15 @@ subtest 'SQLite' => sub {
 	$server->run;
 	like attempt($server, 'bob@example.test'), qr/^250 /,
 	    'known after a start';
+
+	my (undef, $shown) = $server->ctl(qw(greylist show 127.0.0.1
+	    alice@sender.test bob@example.test));
+	like $shown, qr/^sender and recipient: passed \d+s ago, known for 36d$/m,
+	    'millgatectl shows it';
+	(undef, $shown) = $server->ctl(qw(greylist forget 127.0.0.77));
+	like $shown, qr/^\d+ forgotten$/m, 'and makes it forgotten';
+	like attempt($server, 'bob@example.test'), qr/^451 /,
+	    'so that it waits again';
 	is $server->stop, 0, 'ends';
 };
 

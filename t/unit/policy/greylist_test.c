@@ -8,7 +8,7 @@
 #include "base/conf.h"
 #include "policy/policy.h"
 #include "policy/store.h"
-#include "t/unit/policy/rig.h"
+#include "t/unit/policy/ask.h"
 #include "t/unit/unit.h"
 
 #define SECOND	INT64_C(1000)
@@ -193,6 +193,62 @@ options(void)
 	    whole_sender);
 }
 
+#define COMMAND(words) ask_command(rig, &greylist_service, words)
+
+static void
+manage(struct rig *rig)
+{
+	struct greylist *greylist = greylist_new(rig->conf, rig->store);
+	const struct visit first = { "first", 0, FROM("192.0.2.1", "a@x.test",
+	    "r@y.test"), ANSWER_NO, 5 * MINUTE, "new" };
+	struct visit again = { "again", 0, FROM("192.0.2.1", "a@x.test",
+	    "s@y.test"), ANSWER_NO, 5 * MINUTE, "new" };
+
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist show 192.0.2.9 b@x.test "
+	    "r@y.test"), "network: 0 passed, is let through from 5 on\n"
+	    "sender and recipient: not seen\n");
+	visit(rig, greylist, &first);
+	visit(rig, greylist, &again);
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist show 192.0.2.9 b@x.test "
+	    "r@y.test"), "network: 0 passed, is let through from 5 on\n"
+	    "sender and recipient: has to wait 5m, known for 2d\n");
+	again.later_ms = 6 * MINUTE;
+	again.want = ANSWER_YES;
+	again.wait_ms = 0;
+	again.why = "passed";
+	visit(rig, greylist, &again);
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist show 192.0.2.9"),
+	    "network: 1 passed, is let through from 5 on\n");
+	CU_ASSERT_PTR_NOT_NULL(strstr(COMMAND("greylist show 192.0.2.9 "
+	    "b@x.test s@y.test"), "recipient: passed "));
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist show"), "1 wait or did not "
+	    "come back\n1 have passed\n1 networks have passed\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist forget 192.0.2.1 a@x.test "
+	    "r@y.test"), "1 forgotten\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist forget 192.0.2.1 a@x.test "
+	    "r@y.test"), "0 forgotten\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist forget 192.0.3.1"),
+	    "0 forgotten\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist forget 192.0.2.200"),
+	    "2 forgotten\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist show"), "0 wait or did not "
+	    "come back\n0 have passed\n0 networks have passed\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("greylist show user:joe <> r@y.test"),
+	    "network: 0 passed, is let through from 5 on\n"
+	    "sender and recipient: not seen\n");
+	CU_ASSERT_EQUAL(COMMAND("greylist show x@y.test")[0], '!');
+	CU_ASSERT_EQUAL(COMMAND("greylist show 192.0.2.1 a@x.test")[0], '!');
+	CU_ASSERT_EQUAL(COMMAND("greylist forget")[0], '!');
+	CU_ASSERT_EQUAL(COMMAND("greylist")[0], '!');
+	greylist_free(&greylist);
+}
+
+static void
+commands(void)
+{
+	rig_each("", manage);
+}
+
 static void
 checks(void)
 {
@@ -226,4 +282,5 @@ SUITE(greylist,
     { "story", story },
     { "networks that pass often", networks },
     { "the whole sender", options },
+    { "commands", commands },
     { "checks of options", checks })
