@@ -223,7 +223,7 @@ bool
 rules_points(const struct finding *finding, int64_t *points)
 {
 	static const struct option_row row = { .name = "score",
-		.type = OPTION_decimal };
+		.type = OPTION_number, .min = "-1000000", .max = "1000000" };
 	const char *text = finding_value(finding, "policy", "score");
 	struct buf why = BUF_INIT;
 	bool good = text != NULL && option_parse(&row, text, points, &why) == 0;

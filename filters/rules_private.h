@@ -26,8 +26,8 @@ struct rules_subject {
 extern const struct lua_name rules_names[];
 
 /*
- * The points of a finding (the property policy.score of policy services) in
- * thousandths; false: it has none.
+ * The points of a finding in thousandths, which policy services give as the
+ * property policy.score; false: it has none.
  */
 bool rules_points(const struct finding *, int64_t *points);
 

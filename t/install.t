@@ -33,6 +33,7 @@ is(join("\n", files()), join("\n", map { "$prefix/$_" } qw(
     share/doc/millgate/examples/milter.conf
     share/doc/millgate/examples/outbound.conf
     share/doc/millgate/examples/policy.conf
+    share/doc/millgate/examples/rules.conf
     share/man/man5/millgate.conf.5
     share/man/man7/millgate-reasons.7
     share/man/man8/millgate.8

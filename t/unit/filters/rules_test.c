@@ -40,7 +40,7 @@ struct world {
 	struct verdict verdict;
 };
 
-/* "spf=fail x-reputation=pass:2.5": with points behind the colon. */
+/* "spf=fail x-reputation=pass:2500": with thousandths behind the colon. */
 static void
 add_findings(struct world *w, const char *text)
 {
@@ -114,7 +114,7 @@ own_property(const struct world *w, const char *name)
 	return finding == NULL ? "" : finding_value(finding, "rules", name);
 }
 
-#define FINDINGS "spf=fail dkim=fail dkim=pass x-reputation=pass:2.5"
+#define FINDINGS "spf=fail dkim=fail dkim=pass x-reputation=pass:2500"
 
 /* True of the message above. */
 static const char *const conditions[] = {
@@ -138,7 +138,10 @@ static const char *const conditions[] = {
 	"number(added('X-Spam-Score')) == 7.25", "added('Subject') == ''",
 	"is('sender .example.org')", "is 'client 192.0.2.0/24'",
 	"is('recipient board.example')", "not is('size > 1M')",
-	"is('spf = fail')",
+	"is('spf = fail')", "header('Subject'):find('^Your[ ]inv')",
+	/* Backslashes mean something in the file and in '...', too. */
+	"header('Subject'):find([[^Your\\\\sinv]])",
+	"header('Subject'):find('^Your\\\\\\\\sinv')",
 };
 
 static void
@@ -201,21 +204,22 @@ static const struct rules_case {
 	{ "no thresholds", RULE("a", "100")
 	    "scoring { reject = 0 add_header = 0 }", "", "r@example.net",
 	    ACTION_CONTINUE, NULL, false, NULL, "100", "100", "unsure" },
-	{ "the policy's points", RULE("a", "1"), "x-reputation=pass:15",
+	{ "the policy's points", RULE("a", "1"), "x-reputation=pass:15000",
 	    "r@example.net", ACTION_REJECT, "score", false, "YES", "16", "1",
 	    "ham" },
 	{ "of each recipient, the worst",
-	    "", "x-r=pass:2 x-r=pass:3 x-r=pass:3 x-r=pass x-s=pass:-1",
+	    "", "x-r=pass:2000 x-r=pass:3000 x-r=pass:3000 x-r=pass "
+	    "x-s=pass:-1000",
 	    "r@example.net", ACTION_CONTINUE, NULL, false, NULL, "2", "0",
 	    "ham" },
 	{ "points that are none", "", "x-r=pass:much", "r@example.net",
 	    ACTION_CONTINUE, NULL, false, NULL, "0", "0", "ham" },
 	{ "a rule that reads the policy's", "rule a { when = "
-	    "\"points('r') > 1\" score = 2 }" RULE("b", "3"), "x-r=pass:1.5",
+	    "\"points('r') > 1\" score = 2 }" RULE("b", "3"), "x-r=pass:1500",
 	    "r@example.net", ACTION_CONTINUE, NULL, false, "YES", "6.5", "3",
 	    "ham" },
 	{ "a rule that reads such a sum", "rule a { when = \"score > 1\" "
-	    "score = 2 }", "x-r=pass:1.5", "r@example.net", ACTION_CONTINUE,
+	    "score = 2 }", "x-r=pass:1500", "r@example.net", ACTION_CONTINUE,
 	    NULL, false, NULL, "3.5", "0", "ham" },
 	{ "a scanner's score", "rule a { when = "
 	    "\"number(added('X-Spam-Score'))\" score = 2 }", "",
