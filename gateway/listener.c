@@ -429,8 +429,8 @@ serve(struct smtp_listener *listener, int fd,
 	}
 	if (listener->sessions >= (size_t)listener->options->max_sessions ||
 	    server->session_count >= server->max_sessions) {
-		turn_away(listener, fd, "421 4.3.2 Too many connections\r\n",
-		    &client);
+		turn_away(listener, fd, "421 4.3.2 Too many connections "
+		    "[connection-limit]\r\n", &client);
 		return -1;
 	}
 	trusted = client_trusted(server, &client);
@@ -494,7 +494,8 @@ accept_without_descriptors(struct accepter *a)
 		error = errno;
 		if (fd >= 0)
 			turn_away(a->listener, fd,
-			    "421 4.3.2 Too many connections\r\n", &client);
+			    "421 4.3.2 Too many connections "
+			    "[connection-limit]\r\n", &client);
 	}
 	a->reserve_fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
 	if (a->reserve_fd < 0)

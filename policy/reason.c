@@ -107,9 +107,6 @@ const struct reason reasons[] = {
 	    "mail." },
 	{ "nul-byte", "The message holds a NUL byte.",
 	    "Have the sending program fixed." },
-	{ "policy-reject", "A policy service refused without a reason of its "
-	    "own.",
-	    "millgatectl explain names the service." },
 	{ "queue-error", "The message could not be written to the queue.",
 	    "The log says why; the client tries again." },
 	{ "rate-limit", "More mail came than a rate limit allows.",
