@@ -24,6 +24,7 @@
 #include "policy/profile.h"
 #include "policy/protocol.h"
 #include "policy/recipient_check.h"
+#include "policy/reputation.h"
 
 #define ANSWER_MS	1000		/* unless a service takes longer */
 
@@ -374,3 +375,5 @@ const struct filter filter_recipient_check = POLICY_FILTER("recipient_check",
     &recipient_check_section);
 const struct filter filter_concurrency_limit = POLICY_FILTER(
     "concurrency_limit", &concurrency_section);
+const struct filter filter_reputation = POLICY_FILTER("reputation",
+    &reputation_section);

@@ -23,6 +23,7 @@ const struct filter *const filters_all[] = {
 	&filter_access_list,
 	&filter_correspondents,
 	&filter_recipient_check,
+	&filter_reputation,
 	&filter_spf,
 	&filter_dkim,
 	&filter_arc,

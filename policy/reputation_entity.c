@@ -12,7 +12,6 @@
 #define ADDRESS_PREFIX_6	64
 #define NETWORK_PREFIX_4	24
 #define NETWORK_PREFIX_6	48
-#define EVENT_ID_MAX		100
 
 static const struct {
 	const char *name;
@@ -203,13 +202,14 @@ void
 rep_entity_event_key(const struct rep_entity *entity, const char *event_id,
     const char *kind, char key[REP_KEY_SIZE])
 {
-	char hex[SUBJECT_DIGEST_HEX + 1], exact[2 * EVENT_ID_MAX + 1] = "";
+	char exact[2 * REP_EVENT_ID_MAX + 1] = "";
+	char hex[SUBJECT_DIGEST_HEX + 1];
 	const char *const texts[] = { exact, kind,
 		dimensions[entity->dimension].name, entity->id };
 	int len = print_group(entity, REP_EVENT_KEYS, key);
 
 	/* Ids of messages differ by letters' case, which a digest ignores. */
-	for (size_t i = 0; i < EVENT_ID_MAX && event_id[i] != '\0'; i++)
+	for (size_t i = 0; i < REP_EVENT_ID_MAX && event_id[i] != '\0'; i++)
 		snprintf(exact + 2 * i, 3, "%02x", (unsigned char)event_id[i]);
 	subject_digest(texts, 4, hex);
 	/* 80 bits are enough among a week's events of one group. */

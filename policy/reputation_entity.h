@@ -31,6 +31,7 @@
 enum rep_dimension { REP_DIMENSIONS_LIST(REP_DIMENSION_ENUM) REP_DIMENSIONS };
 
 #define REP_ID_MAX	200
+#define REP_EVENT_ID_MAX 60		/* more of an event's id is cut off */
 #define REP_KEY_SIZE	(2 * REP_ID_MAX + 48)
 #define REP_TEXT_SIZE	(REP_ID_MAX + 16)
 #define REP_KEYS	"rep:"		/* what keys begin with */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/reputation_entity.h"
 #include "policy/store.h"
 
 #define TICKS		3600	/* of a half-life */
@@ -20,7 +21,6 @@
 #define WEIGHT_MAX	(INT64_C(1) << 50)
 #define HALVINGS_MAX	52	/* nothing is left of any weight */
 #define PIN_FOR_EVER_MS	(3650 * INT64_C(86400000))
-#define EVENT_ID_MAX	60	/* a longer text takes more room in Redis */
 
 /* As literals in the scripts. */
 _Static_assert(REP_LIFETIME_MS == 4838400000, "lifetime in the scripts");
@@ -305,7 +305,7 @@ rep_learn(struct store *store, const struct rep_change *c, const char **why)
 	const char *const keys[KEYS] = { c->first, c->second, c->event };
 	const int64_t arguments[ARGS] = { c->kind, c->good, c->bad, c->whole,
 		c->undo };
-	char id[EVENT_ID_MAX + 1];
+	char id[REP_EVENT_ID_MAX + 1];
 	const char *const texts[] = { id };
 	int64_t results[STORE_RESULTS];
 

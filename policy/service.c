@@ -13,6 +13,7 @@
 #include "policy/greylist.h"
 #include "policy/limit.h"
 #include "policy/recipient_check.h"
+#include "policy/reputation.h"
 #include "policy/screen.h"
 #include "policy/sender_owner.h"
 
@@ -28,6 +29,7 @@ const struct policy_service *const policy_services[] = {
 	&screen_service,
 	&recipient_check_service,
 	&sender_owner_service,
+	&reputation_service,
 	NULL
 };
 

@@ -73,10 +73,13 @@ ask_tell(const struct policy_service *service, void *instance,
     enum policy_outcome_kind kind, const char *text)
 {
 	struct policy_request request = POLICY_REQUEST_INIT;
-	const struct policy_outcome outcome = { .id = "1", .kind = kind,
+	struct policy_outcome outcome = { .id = "1", .kind = kind,
 		.request = &request };
 
 	ask_request(&request, text);
+	if (policy_known(&request, POLICY_EVENT) != NULL)
+		outcome.id = policy_value(&request, POLICY_EVENT);
+	outcome.undo = policy_known(&request, POLICY_UNDO) != NULL;
 	service->outcome(instance, &outcome);
 	policy_request_release(&request);
 }

@@ -18,7 +18,7 @@ void ask_request(struct policy_request *, const char *text);
 struct policy_decision ask(const struct policy_service *, void *instance,
     bool ours, const char *text);
 
-/* Tells it what became of a message. */
+/* Tells it what became of a message: "event=1|undo=yes|sender=a@x.test". */
 void ask_tell(const struct policy_service *, void *instance,
     enum policy_outcome_kind, const char *text);
 
