@@ -315,14 +315,20 @@ tell(struct filter_run *run, enum policy_outcome_kind kind, const char *event)
 	buf_release(&request);
 }
 
+/* One of the filters tells for all that learn. */
+static bool
+is_teller(const struct filter_run *run)
+{
+	const struct instance *instance = run->instance;
+	const struct asked *asked = run->mail_state;
+
+	return instance->learns && asked != NULL && asked->any;
+}
+
 static void
 tell_message(struct filter_run *run, enum policy_outcome_kind kind)
 {
-	struct instance *instance = run->instance;
-	struct asked *asked = run->mail_state;
-
-	if (!instance->learns || asked == NULL || !asked->any ||
-	    run->mail->outcome_told)
+	if (run->mail->outcome_told || !is_teller(run))
 		return;
 	run->mail->outcome_told = true;
 	tell(run, kind, run->mail->envelope.id);
@@ -336,12 +342,28 @@ on_abort(struct filter_run *run)
 		tell_message(run, OUTCOME_REFUSED);
 }
 
+/* What the rules think without reputation's word, lest it confirm itself. */
+static void
+tell_opinion(struct filter_run *run)
+{
+	const struct finding *rules = finding_find(run->mail, "rules", NULL);
+
+	if (rules == NULL || run->mail->opinion_told || !is_teller(run))
+		return;
+	run->mail->opinion_told = true;
+	if (strcmp(rules->result, "spam") == 0)
+		tell(run, OUTCOME_SPAM, run->mail->envelope.id);
+	else if (strcmp(rules->result, "ham") == 0)
+		tell(run, OUTCOME_HAM, run->mail->envelope.id);
+}
+
 static void
 on_ended(struct filter_run *run, const struct verdict *verdict)
 {
 	tell_message(run, verdict->action == ACTION_CONTINUE ||
 	    verdict->action == ACTION_ACCEPT ? OUTCOME_ACCEPTED :
 	    OUTCOME_REFUSED);
+	tell_opinion(run);
 }
 
 static void

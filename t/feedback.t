@@ -20,8 +20,10 @@ trusted_networks = { "192.0.2.0/24" }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	hostname_lookup = no
-	filters = { correspondents }
+	filters = { reputation, rules }
 }
+rule bad { when = "header('Subject') == 'bad'"  score = 10 }
+scoring { quarantine = 8 }
 route "*" { via = { "smtp:127.0.0.1:$sink->{port}" } }
 console { feedback = { "127.0.0.1:$http" } feedback_token = "$token" }
 END
@@ -39,13 +41,39 @@ sub accepted_id {
 }
 
 my $id = accepted_id();
+# How often that kind of evidence stands against the client.
+sub heard {
+	my ($kind) = @_;
+	my (undef, $why) = $server->ctl('rep', 'why', 'address:127.0.0.1');
+
+	return $why =~ /^heard of:.*(?<![-\w])$kind=(\d+)/m ? $1 : 0;
+}
+
+subtest 'what reputation learns' => sub {
+	my ($reply) = $server->smtp->deliver(data =>
+	    message(Subject => 'bad'));
+
+	like $reply, qr/^250/, 'held';
+	wait_for('the rules\' word', sub { heard('spam') == 1 });
+	pass 'the rules call it spam';
+	$sink->replies(RCPT => '550 5.1.1 nobody');
+	$server->smtp->deliver;
+	wait_for('the bounce', sub { heard('bounced') == 1 });
+	pass 'an address was none';
+	$sink->replies;
+};
+
 subtest 'millgatectl report' => sub {
 	my ($status, $output) = $server->ctl('report', $id, 'spam');
 
 	is $status, 0, 'a report';
 	like $output, qr/^$id: spam$/m, '...is confirmed';
+	is heard('reported-spam'), 1, '...and learnt';
+	$server->ctl('report', $id, 'spam');
+	is heard('reported-spam'), 1, 'once';
 	($status, $output) = $server->ctl('report', $id, 'spam', 'undo');
 	like $output, qr/taken back/, 'and taken back';
+	is heard('reported-spam'), 0, '...and forgotten';
 	($status, $output) = $server->ctl('report', 'NOSUCHID', 'spam');
 	isnt $status, 0, 'of a message that is not known';
 	like $output, qr/no message of that id/, '...is refused';
