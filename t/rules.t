@@ -1,6 +1,7 @@
 #!/usr/bin/perl
-# Rules over what SPF, DMARC and SpamAssassin found: points, thresholds, actions
-# and classes of recipients, by the log, the reply and the fields.
+# Rules over what SPF, DMARC, SpamAssassin and reputation found: points,
+# thresholds, actions and classes of recipients, by the log, the reply and the
+# fields.
 use strict;
 use warnings;
 use Millgate::Milters;
@@ -171,6 +172,33 @@ subtest 'recipients apart' => sub {
 		    $other =~ /^250 /;
 	});
 	pass('452 for the second class');
+};
+
+subtest 'reputation gives points' => sub {
+	my $other = start_millgate(text => <<'END');
+gateways = 1
+trusted_networks = { "192.0.2.0/24" }
+route "*" { via = { "maildir:@DIR@/mail" } }
+reputation { }
+listener smtp {
+	address = { "127.0.0.1:@PORT@" }
+	hostname_lookup = no
+	filters = { reputation, rules }
+}
+rule known { when = "points('reputation') > 0.5"  score = 14.5 }
+END
+	my ($status, $output) = $other->ctl('rep', 'pin', 'address:127.0.0.1',
+	    'bad');
+	is($status, 0, 'pinned') or diag($output);
+	my ($reply) = pass_through($other, $other->{port});
+	like($reply, qr/^550 5\.7\.1 .*\[score (\w+)\]/, 'refused');
+	my ($id) = $reply =~ /\[score (\w+)\]/;
+	my $why = ($other->ctl('explain', $id))[1];
+	like($why, qr/rules="x-reputation:[\d.]+ known:14\.5"/,
+	    'by its points and a rule that weighs them');
+	like($why, qr/rules=ham/, 'which is no news to reputation');
+	$other->stop;
+	ok(sanitizers_silent($other->log), 'sanitizers are silent');
 };
 
 subtest 'errors have their places' => sub {
