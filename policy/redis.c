@@ -451,30 +451,24 @@ choose(struct redis *redis, const struct redis_request *request,
 	return NULL;
 }
 
-static bool
-begins(const char *text, const char *with)
-{
-	return strncmp(text, with, strlen(with)) == 0;
-}
-
 /*
  * What a node of a cluster says when it is not, or not now, the one to ask;
  * true: another attempt is to be made, at *node.  TRYAGAIN: some keys of the
  * slot have moved, others have not.
  */
 static bool
-redirect(struct redis *redis, const char *error, struct node **node,
+redirect(struct redis *redis, const redisReply *reply, struct node **node,
     bool *asking, int *hops, int64_t deadline)
 {
 	struct redis_redirect to;
 	size_t i;
 
-	if (begins(error, "TRYAGAIN"))
+	if (redis_says(reply, "TRYAGAIN"))
 		return task_now() < deadline && task_sleep(TRY_AGAIN_MS) == 0;
 	if (++*hops > HOPS_MAX)
 		return false;
 	*asking = false;
-	if (!redis_redirect_parse(error, &(*node)->endpoint, &to))
+	if (!redis_redirect_parse(reply->str, &(*node)->endpoint, &to))
 		return false;
 	*asking = to.ask;
 	i = node_at(redis, &to.to);
@@ -493,12 +487,10 @@ redirect(struct redis *redis, const char *error, struct node **node,
 static bool
 is_trouble(struct redis *redis, redisReply *reply, const char **why)
 {
-	bool down;
+	bool down = redis_says(reply, "CLUSTERDOWN");
 
-	if (reply->type != REDIS_REPLY_ERROR || !redis->settings.cluster)
-		return false;
-	down = begins(reply->str, "CLUSTERDOWN");
-	if (!down && !begins(reply->str, "TRYAGAIN"))
+	if (!redis->settings.cluster ||
+	    (!down && !redis_says(reply, "TRYAGAIN")))
 		return false;
 	*why = keep_why(redis, reply->str);
 	if (down)
@@ -524,7 +516,7 @@ redis_command(struct redis *redis, const struct redis_request *request,
 		    request->words, NULL, request->deadline, why);
 		next = node;
 		again = reply != NULL && reply->type == REDIS_REPLY_ERROR &&
-		    redis->settings.cluster && redirect(redis, reply->str,
+		    redis->settings.cluster && redirect(redis, reply,
 		    &next, &asking, &hops, request->deadline);
 		node->users--;
 		redis->last = node;

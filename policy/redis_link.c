@@ -65,20 +65,14 @@ ask(struct redis_link *link, int count, const char *const *words,
 	return reply;
 }
 
-static bool
-begins(const char *text, const char *with)
-{
-	return strncmp(text, with, strlen(with)) == 0;
-}
-
 /* A node that sends us elsewhere works: the key is another's. */
 static bool
 is_fine(const struct redis_link *link, const redisReply *reply)
 {
 	if (reply->type == REDIS_REPLY_STATUS)
 		return strcmp(reply->str, "OK") == 0;
-	return reply->type == REDIS_REPLY_ERROR && link->settings.clustered &&
-	    (begins(reply->str, "MOVED ") || begins(reply->str, "ASK "));
+	return link->settings.clustered && (redis_says(reply, "MOVED ") ||
+	    redis_says(reply, "ASK "));
 }
 
 static int

@@ -114,18 +114,12 @@ find(struct redis_scripts *scripts, const struct redis_script *wanted,
 	return script;
 }
 
-static bool
-says(const redisReply *reply, const char *what)
-{
-	return reply != NULL && reply->type == REDIS_REPLY_ERROR &&
-	    strncmp(reply->str, what, strlen(what)) == 0;
-}
-
 /* Redis before 7, or an access list without FCALL and FUNCTION LOAD. */
 static bool
 cannot(const redisReply *reply)
 {
-	return says(reply, "NOPERM") || says(reply, "ERR unknown command");
+	return redis_says(reply, "NOPERM") ||
+	    redis_says(reply, "ERR unknown command");
 }
 
 /* NULL if the function is there now; else what became of it instead. */
@@ -158,7 +152,7 @@ call_function(struct redis_scripts *scripts, const struct script *script,
 	words[0] = "FCALL";
 	words[1] = script->function;
 	reply = redis_command(scripts->redis, request, why);
-	if (!says(reply, "ERR Function not found"))
+	if (!redis_says(reply, "ERR Function not found"))
 		return reply;
 	freeReplyObject(reply);
 	reply = load(scripts, script, *request, why, &loaded);
@@ -174,7 +168,7 @@ call_script(struct redis_scripts *scripts, const struct script *script,
 	words[0] = "EVALSHA";
 	words[1] = script->sha1;
 	reply = redis_command(scripts->redis, request, why);
-	if (!says(reply, "NOSCRIPT"))
+	if (!redis_says(reply, "NOSCRIPT"))
 		return reply;
 	freeReplyObject(reply);
 	words[0] = "EVAL";

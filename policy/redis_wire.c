@@ -182,3 +182,10 @@ redis_wire_auth(const struct redis_access *access, const char *words[3])
 	words[count++] = access->password;
 	return count;
 }
+
+bool
+redis_says(const struct redisReply *reply, const char *error)
+{
+	return reply != NULL && reply->type == REDIS_REPLY_ERROR &&
+	    strncmp(reply->str, error, strlen(error)) == 0;
+}

@@ -5,6 +5,7 @@
 #ifndef POLICY_REDIS_WIRE_H
 #define POLICY_REDIS_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,9 @@ struct redisReply *redis_wire_ask(struct redis_wire *, int count,
 
 /* The command that says who we are: its words' count, 0 without a password. */
 int redis_wire_auth(const struct redis_access *, const char *words[3]);
+
+/* Whether it is an error whose text begins like that; NULL is none. */
+bool redis_says(const struct redisReply *, const char *error);
 
 void redis_wire_note(struct redis_wire *, const char *why);
 
