@@ -19,6 +19,7 @@
 #include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
+#include "policy/guard.h"
 #include "policy/limit.h"
 #include "policy/policy.h"
 #include "policy/profile.h"
@@ -391,6 +392,8 @@ const struct filter filter_access_list = POLICY_FILTER("access_list",
     &access_list_section);
 const struct filter filter_correspondents = POLICY_FILTER("correspondents",
     &correspondents_section);
+const struct filter filter_outbound_guard = POLICY_FILTER("outbound_guard",
+    &guard_section);
 const struct filter filter_rate_limit = POLICY_FILTER("rate_limit",
     &limit_section);
 const struct filter filter_recipient_check = POLICY_FILTER("recipient_check",

@@ -16,6 +16,7 @@ extern const struct filter filter_recipient_check;
 extern const struct filter filter_dnsbl;
 extern const struct filter filter_greylist;
 extern const struct filter filter_rate_limit, filter_concurrency_limit;
+extern const struct filter filter_outbound_guard;
 extern const struct filter filter_reputation;
 
 #endif

@@ -18,6 +18,7 @@ const struct filter *const filters_all[] = {
 	&filter_policy_profile,
 	&filter_dnsbl,
 	&filter_rate_limit,
+	&filter_outbound_guard,
 	&filter_concurrency_limit,
 	&filter_greylist,
 	&filter_access_list,

@@ -11,6 +11,7 @@
 #include "policy/correspondents.h"
 #include "policy/dnsbl.h"
 #include "policy/greylist.h"
+#include "policy/guard.h"
 #include "policy/limit.h"
 #include "policy/recipient_check.h"
 #include "policy/reputation.h"
@@ -25,6 +26,7 @@ const struct policy_service *const policy_services[] = {
 	&access_list_service,
 	&correspondents_service,
 	&limit_service,
+	&guard_service,
 	&concurrency_service,
 	&screen_service,
 	&recipient_check_service,
