@@ -309,7 +309,8 @@ answered(void *argument, int rcode, void *packet, int len, int secure,
 		question->answer = dns_answer_none(arena, DNS_FAILED,
 		    arena_printf(arena, "DNSSEC: %s",
 		    bogus == NULL ? "bogus" : bogus));
-	else if (packet == NULL || len <= 0)
+	/* With an error the buffer still holds the answer to another question. */
+	else if (rcode != 0 || packet == NULL || len <= 0)
 		question->answer = dns_answer_none(arena, DNS_FAILED,
 		    rcode == 0 ? "no answer" : "SERVFAIL");
 	else {

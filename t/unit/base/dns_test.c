@@ -272,6 +272,38 @@ asks_a_forwarder(void)
 }
 
 static void
+ask_behind_another(void *argument)
+{
+	struct arena *arena = arena_new(0);
+	const struct dns_answer *answer;
+
+	(void)argument;
+	answer = dns_query(arena, "localhost", DNS_A, DEADLINE_NEVER);
+	CU_ASSERT_EQUAL(answer->status, DNS_FOUND);
+	answer = dns_query(arena, "nowhere.test", DNS_A, DEADLINE_NEVER);
+	CU_ASSERT_EQUAL(answer->status, DNS_FAILED);
+	CU_ASSERT(answer->why != NULL && strcmp(answer->why, "SERVFAIL") == 0);
+	arena_free(&arena);
+	task_stop();
+}
+
+/* libunbound's buffer still holds the answer before; nothing can be sent. */
+static void
+takes_no_other_answer(void)
+{
+	const char *stubs[] = { "nowhere.test=255.255.255.255@53", NULL };
+	const struct dns_settings settings = { .stubs = stubs };
+	const char *why = NULL;
+
+	task_init();
+	CU_ASSERT_FATAL(dns_init(&settings, &why) == 0);
+	task_detach("questions", ask_behind_another, NULL);
+	task_loop();
+	dns_shutdown();
+	task_shutdown();
+}
+
+static void
 refuses_bad_settings(void)
 {
 	const char *forwarders[] = { "not an address", NULL };
@@ -292,4 +324,5 @@ SUITE(dns, { "confirms names", confirms_names },
     { "bounds names", bounds_names },
     { "refuses impossible names", refuses_impossible_names },
     { "asks a forwarder", asks_a_forwarder },
+    { "takes no other's answer", takes_no_other_answer },
     { "refuses bad settings", refuses_bad_settings })
