@@ -33,6 +33,7 @@ my %zones = (
 	'all.test' => [ '* A 127.0.0.2' ],
 	'parked.test' => [ '* A 192.0.2.80' ],
 	'empty.test' => [ '66.0.0.127 A 127.0.0.2' ],
+	'broken.test' => [ 'this is no record' ],
 	'mended.test' => [ '2.0.0.127 1 A 127.255.255.254' ]);
 my $dns = start_dns(%zones);
 
@@ -49,7 +50,8 @@ listener smtp { address = { "127.0.0.1:\@PORT\@" } filters = { dnsbl } }
 dnsbl {
 	sites = { "zen.test=127.0.0.[2..9]*3", "zen.test=127.0.0.[10;11]*1",
 	    "white.test=127.0.[0..255].[0..3]*-5", "all.test*9",
-	    "parked.test*9", "empty.test*9", "mended.test*9", "dead.test*9" }
+	    "parked.test*9", "empty.test*9", "mended.test*9", "dead.test*9",
+	    "broken.test*9" }
 	domain_sites = { "dbl.test*4" }
 	threshold = 2
 	test_interval = 1s timeout = 500ms
@@ -93,6 +95,8 @@ subtest 'lists are tested' => sub {
 	like $text, qr/^zen\.test 127\.0\.0\.4 weight 3$/m,
 	    'what it says of an address';
 	like $text, qr/^white\.test not listed$/m, 'and another';
+	like $text, qr/^broken\.test no answer: SERVFAIL$/m,
+	    'SERVFAIL is no answer, whatever was answered before';
 	like $text, qr/^parked\.test 192\.0\.2\.80 weight 0 \(off: /m,
 	    'and one that is off';
 	($status, $text) = $server->ctl('dnsbl', 'bad.example');
