@@ -125,6 +125,7 @@ struct mail {
 	size_t received_size;		/* bytes as they came */
 	struct finding *findings;	/* merged, in configured order */
 	struct trace *trace;
+	bool welcome;			/* policy wants no more questions */
 	bool outcome_told, opinion_told;	/* to the policy process */
 	int64_t deadline;		/* for the whole message (task.h) */
 };

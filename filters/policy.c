@@ -202,7 +202,9 @@ act(struct filter_run *run, struct recipient *recipient,
 		    run->session->arena, run->instance, action);
 	if (recipient != NULL)
 		recipient->welcome = true;
-	else if (run->mail == NULL)
+	else if (run->mail != NULL)
+		run->mail->welcome = true;
+	else
 		run->session->welcome = true;
 	return VERDICT_CONTINUE;
 }
@@ -217,6 +219,7 @@ is_wanted(const struct filter_run *run, const struct recipient *recipient,
 	const struct session *session = run->session;
 
 	if ((instance->states & state) == 0 || session->welcome ||
+	    (run->mail != NULL && run->mail->welcome) ||
 	    (recipient != NULL && recipient->welcome))
 		return false;
 	return !instance->strangers_only ||

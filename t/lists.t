@@ -10,7 +10,8 @@ use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
 
-my $dns = start_dns(test => [ 'friend TXT "v=spf1 ip4:127.0.0.1 -all"' ]);
+my $dns = start_dns(test => [ map { qq{$_ TXT "v=spf1 ip4:127.0.0.1 -all"} }
+    qw(friend mail.friend) ]);
 
 my $bob = 'bob@example.test';
 
@@ -43,7 +44,7 @@ route "*" { via = { "maildir:\@DIR\@/mail" } }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	hostname_lookup = no
-	filters = { spf, friends, blocked, correspondents, greylist }
+	filters = { spf, correspondents, friends, blocked, greylist }
 }
 access_list friends { action = allow entries = { "127.0.0.8/29" } }
 access_list blocked { entries = { ".bad.test" } message = "Go away" }
@@ -149,6 +150,23 @@ sub proofs {
 	    local => '127.0.0.3'), qr/^550 /, 'from another it is not';
 }
 
+# At the end of a message a proven domain may be refused, or spare it that.
+sub at_the_end {
+	my ($server) = @_;
+	my @to = ('r@example.test', 's@example.test');
+	my @mail = ('a@mail.friend.test', \@to);
+
+	ctl_ok($server, qr/added/, qw(list add friends), "to:$_") for @to;
+	ctl_ok($server, qr/added/, qw(list add blocked .friend.test));
+	like attempt($server, $mail[0], $to[0]), qr/^250 /,
+	    'a recipient that is allowed is so to the end';
+	like attempt($server, @mail), qr/^550 5\.7\.1 Go away/,
+	    'with others, a proven domain is refused at the end';
+	ctl_ok($server, qr/added/, qw(list add friends mail.friend.test));
+	like attempt($server, @mail), qr/^250 /, 'unless it is allowed before';
+	ctl_ok($server, qr/removed/, qw(list remove blocked .friend.test));
+}
+
 sub correspondents {
 	my ($server) = @_;
 	my @friend = ('a@friend.test', 'user@example.test');
@@ -181,6 +199,7 @@ store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 500ms }
 END
 		lists($server);
 		proofs($server);
+		at_the_end($server);
 		correspondents($server);
 		# Once is enough.
 		for_postfix($server, $port) unless $redis;
