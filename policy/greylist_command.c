@@ -20,30 +20,6 @@ static const char usage[] =
     "greylist show [CLIENT [SENDER RECIPIENT]], or greylist forget CLIENT "
     "[SENDER RECIPIENT]; CLIENT: an address or user:NAME";
 
-static enum answer
-forget_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, const char *const *texts, int64_t *results)
-{
-	struct store_record record;
-	bool known = store_get(records, keys[0], &record);
-
-	(void)a;
-	(void)texts;
-	(void)results;
-	store_delete(records, keys[0]);
-	return known ? ANSWER_YES : ANSWER_NO;
-}
-
-static const struct store_step forget_step = {
-	.name = "greylist-forget",
-	.keys = 1,
-	.run = forget_run,
-	.script =
-	    "local known = get(k[1])\n"
-	    "del(k[1])\n"
-	    "return known and 1 or 0\n",
-};
-
 /* --- show --- */
 
 struct counts {
@@ -165,7 +141,7 @@ find_record(void *argument, const char *key,
 static int
 forget_one(struct store *store, const char *key, const char **why)
 {
-	switch (store_run(store, &forget_step, &key, NULL, NULL, NULL, why)) {
+	switch (store_forget(store, key, why)) {
 	case ANSWER_YES:
 		return 1;
 	case ANSWER_NO:

@@ -302,30 +302,6 @@ static const struct store_step settle_step = {
 	    "return 1\n",
 };
 
-static enum answer
-reset_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, const char *const *texts, int64_t *results)
-{
-	struct store_record subject;
-
-	(void)a;
-	(void)texts;
-	(void)results;
-	if (!store_get(records, keys[0], &subject))
-		return ANSWER_NO;
-	store_delete(records, keys[0]);
-	return ANSWER_YES;
-}
-
-static const struct store_step reset_step = {
-	.name = "limit-reset",
-	.keys = 1,
-	.run = reset_run,
-	.script = "if not get(k[1]) then return 0 end\n"
-	    "del(k[1])\n"
-	    "return 1\n",
-};
-
 /* --- keys --- */
 
 static void
@@ -499,8 +475,7 @@ limit_count_reset(struct store *store, const struct limit_scope *scope,
     const char *subject, const char **why)
 {
 	char key[KEY_SIZE];
-	const char *const keys[] = { key };
 
 	name_subject(scope, subject, key);
-	return store_run(store, &reset_step, keys, NULL, NULL, NULL, why);
+	return store_forget(store, key, why);
 }

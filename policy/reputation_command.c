@@ -488,7 +488,7 @@ forget(const struct command *c)
 	if (rep_entity_parse(c->words[0], &entity, c->why) != 0)
 		return -1;
 	rep_entity_key(&entity, key);
-	switch (rep_forget(c->store, key, c->why)) {
+	switch (store_forget(c->store, key, c->why)) {
 	case ANSWER_YES:
 		return 0;
 	case ANSWER_NO:

@@ -478,35 +478,3 @@ rep_pin(struct store *store, const char *key, int64_t pin, const char **why)
 
 	return store_run(store, &pin_step, &key, &pin, NULL, results, why);
 }
-
-static enum answer
-forget_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, const char *const *texts, int64_t *results)
-{
-	struct store_record record;
-	bool known = store_get(records, keys[0], &record);
-
-	(void)a;
-	(void)texts;
-	(void)results;
-	store_delete(records, keys[0]);
-	return known ? ANSWER_YES : ANSWER_NO;
-}
-
-static const struct store_step forget = {
-	.name = "reputation_forget",
-	.keys = 1,
-	.run = forget_run,
-	.script =
-	    "local known = get(k[1]) and 1 or 0\n"
-	    "del(k[1])\n"
-	    "return known\n",
-};
-
-enum answer
-rep_forget(struct store *store, const char *key, const char **why)
-{
-	int64_t results[STORE_RESULTS];
-
-	return store_run(store, &forget, &key, NULL, NULL, results, why);
-}

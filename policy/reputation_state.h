@@ -82,9 +82,6 @@ enum answer rep_set(struct store *, const char *key, const struct rep_state *,
 enum answer rep_pin(struct store *, const char *key, int64_t pin,
     const char **why);
 
-/* NO: it was not known. */
-enum answer rep_forget(struct store *, const char *key, const char **why);
-
 /* The layout of an event's record. */
 enum { REP_EVENT_STATE, REP_EVENT_KIND, REP_EVENT_GOOD, REP_EVENT_BAD,
 	REP_EVENT_AT, REP_EVENT_WHOLE };

@@ -132,6 +132,9 @@ enum answer store_run(struct store *, const struct store_step *,
     const char *const *keys, const int64_t *arguments,
     const char *const *texts, int64_t *results, const char **why);
 
+/* Deletes a record.  YES; NO: there was none; UNKNOWN: *why. */
+enum answer store_forget(struct store *, const char *key, const char **why);
+
 /*
  * Reads one record outside of a step; its note is copied into note, of
  * STORE_NOTE_MAX + 1 bytes.  NO: there is none.

@@ -7,7 +7,6 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "policy/access_list_entry.h"
-#include "policy/policy.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
 #include "t/unit/unit.h"
@@ -277,7 +276,7 @@ commands(void)
 static void
 checks(void)
 {
-	static const struct { const char *name, *text, *error; } wrong[] = {
+	static const struct rig_check wrong[] = {
 		{ "good", "access_list l { action = allow entries = { "
 		    "\"x.test = 192.0.2.0/24, 2001:db8::/32\" } }", NULL },
 		{ "no network", "access_list l { action = allow entries = { "
@@ -288,17 +287,7 @@ checks(void)
 		{ "message", "access_list l { message = \"\" }", "message" },
 	};
 
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct conf *conf = rig_conf(wrong[i].text);
-		struct buf errors = BUF_INIT;
-
-		policy_check(conf, &errors);
-		CASE_ASSERT(wrong[i].name, wrong[i].error == NULL ?
-		    errors.len == 0 : errors.len > 0 &&
-		    strstr(errors.data, wrong[i].error) != NULL);
-		buf_release(&errors);
-		conf_free(&conf);
-	}
+	rig_check_options(wrong, sizeof(wrong) / sizeof(wrong[0]));
 }
 
 SUITE(access_list,

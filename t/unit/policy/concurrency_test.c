@@ -7,7 +7,6 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "policy/limit_count.h"
-#include "policy/policy.h"
 #include "policy/service.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
@@ -159,7 +158,7 @@ story(void)
 static void
 checks(void)
 {
-	static const struct { const char *name, *text, *error; } wrong[] = {
+	static const struct rig_check wrong[] = {
 		{ "good", "concurrency_limit x { key = { client } }", NULL },
 		{ "no key", "concurrency_limit x { }",
 		    ":1: key: is required" },
@@ -176,17 +175,7 @@ checks(void)
 		    "exceptions: 192.0.2.1: " },
 	};
 
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct conf *conf = rig_conf(wrong[i].text);
-		struct buf errors = BUF_INIT;
-
-		policy_check(conf, &errors);
-		CASE_ASSERT(wrong[i].name, wrong[i].error == NULL ?
-		    errors.len == 0 : errors.len > 0 &&
-		    strstr(errors.data, wrong[i].error) != NULL);
-		buf_release(&errors);
-		conf_free(&conf);
-	}
+	rig_check_options(wrong, sizeof(wrong) / sizeof(wrong[0]));
 }
 
 SUITE(concurrency,

@@ -6,7 +6,6 @@
 
 #include "base/buf.h"
 #include "base/conf.h"
-#include "policy/policy.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
 #include "t/unit/unit.h"
@@ -252,7 +251,7 @@ commands(void)
 static void
 checks(void)
 {
-	static const struct { const char *name, *text, *error; } wrong[] = {
+	static const struct rig_check wrong[] = {
 		{ "good", "", NULL },
 		{ "delay", "greylist { delay = 1h retry_window = 30m }",
 		    "delay" },
@@ -265,17 +264,7 @@ checks(void)
 		{ "user", "store { user = \"x\" }", "user" },
 	};
 
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct conf *conf = rig_conf(wrong[i].text);
-		struct buf errors = BUF_INIT;
-
-		policy_check(conf, &errors);
-		CASE_ASSERT(wrong[i].name, wrong[i].error == NULL ?
-		    errors.len == 0 : errors.len > 0 &&
-		    strstr(errors.data, wrong[i].error) != NULL);
-		buf_release(&errors);
-		conf_free(&conf);
-	}
+	rig_check_options(wrong, sizeof(wrong) / sizeof(wrong[0]));
 }
 
 SUITE(greylist,

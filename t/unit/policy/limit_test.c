@@ -8,7 +8,6 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "policy/limit_key.h"
-#include "policy/policy.h"
 #include "policy/service.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
@@ -359,7 +358,7 @@ service(void)
 static void
 checks(void)
 {
-	static const struct { const char *name, *text, *error; } wrong[] = {
+	static const struct rig_check wrong[] = {
 		{ "good", "rate_limit x { key = { user } rate = \"1/1h\" }",
 		    NULL },
 		{ "no key", "rate_limit x { rate = \"1/1h\" }",
@@ -382,17 +381,7 @@ checks(void)
 		    "message = \"\" }", "message: is to be" },
 	};
 
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct conf *conf = rig_conf(wrong[i].text);
-		struct buf errors = BUF_INIT;
-
-		policy_check(conf, &errors);
-		CASE_ASSERT(wrong[i].name, wrong[i].error == NULL ?
-		    errors.len == 0 : errors.len > 0 &&
-		    strstr(errors.data, wrong[i].error) != NULL);
-		buf_release(&errors);
-		conf_free(&conf);
-	}
+	rig_check_options(wrong, sizeof(wrong) / sizeof(wrong[0]));
 }
 
 /* --- commands --- */

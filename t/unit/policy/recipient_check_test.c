@@ -14,7 +14,6 @@
 #include "base/io.h"
 #include "base/net.h"
 #include "base/task.h"
-#include "policy/policy.h"
 #include "policy/recipient_probe.h"
 #include "policy/smtp_reply.h"
 #include "policy/store.h"
@@ -323,7 +322,7 @@ tables(void)
 static void
 checks(void)
 {
-	static const struct { const char *name, *text, *error; } wrong[] = {
+	static const struct rig_check wrong[] = {
 		{ "good", "recipient_check c { domains = { x.test } "
 		    "call_ahead = \"lmtp:unix:/x\" }", NULL },
 		{ "no domains", "recipient_check c { recipients = { } }",
@@ -338,17 +337,7 @@ checks(void)
 		    "call_ahead: lmtp:mail.test:24: not an" },
 	};
 
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct conf *conf = rig_conf(wrong[i].text);
-		struct buf errors = BUF_INIT;
-
-		policy_check(conf, &errors);
-		CASE_ASSERT(wrong[i].name, wrong[i].error == NULL ?
-		    errors.len == 0 : errors.len > 0 &&
-		    strstr(errors.data, wrong[i].error) != NULL);
-		buf_release(&errors);
-		conf_free(&conf);
-	}
+	rig_check_options(wrong, sizeof(wrong) / sizeof(wrong[0]));
 }
 
 SUITE(recipient_check,

@@ -134,9 +134,9 @@ be_once(struct rig *rig)
 	CASE_ASSERT(rig->back_end, about(state.bad[REP_DAY], 1, 500));
 
 	/* What has been forgotten is not taken back from others. */
-	CU_ASSERT(rep_forget(rig->store, FIRST, &why) == ANSWER_YES);
-	CU_ASSERT(rep_forget(rig->store, FIRST, &why) == ANSWER_NO);
-	CU_ASSERT(rep_forget(rig->store, SECOND_KEY, &why) == ANSWER_YES);
+	CU_ASSERT(store_forget(rig->store, FIRST, &why) == ANSWER_YES);
+	CU_ASSERT(store_forget(rig->store, FIRST, &why) == ANSWER_NO);
+	CU_ASSERT(store_forget(rig->store, SECOND_KEY, &why) == ANSWER_YES);
 	CU_ASSERT(tell(rig, "b", 0, 0, true) == ANSWER_YES);
 	state = look(rig, &now);
 	CASE_ASSERT(rig->back_end, state.good[0] == 0 && state.bad[0] == 0);

@@ -7,7 +7,6 @@
 
 #include "base/buf.h"
 #include "base/conf.h"
-#include "policy/policy.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
 #include "t/unit/unit.h"
@@ -349,7 +348,7 @@ moved(void)
 static void
 checked(void)
 {
-	static const struct { const char *name, *text, *error; } wrong[] = {
+	static const struct rig_check wrong[] = {
 		{ "good", "reputation { reject_above = 95 defer_above = 80 }",
 		    NULL },
 		{ "dimension", "reputation { dimensions = { network } }",
@@ -360,17 +359,7 @@ checked(void)
 		    "pass_below" },
 	};
 
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct conf *conf = rig_conf(wrong[i].text);
-		struct buf errors = BUF_INIT;
-
-		policy_check(conf, &errors);
-		CASE_ASSERT(wrong[i].name, wrong[i].error == NULL ?
-		    errors.len == 0 : errors.len > 0 &&
-		    strstr(errors.data, wrong[i].error) != NULL);
-		buf_release(&errors);
-		conf_free(&conf);
-	}
+	rig_check_options(wrong, sizeof(wrong) / sizeof(wrong[0]));
 }
 
 SUITE(reputation,

@@ -112,6 +112,22 @@ log_to_file(const struct rig *rig, bool on)
 		close(fd);
 }
 
+void
+rig_check_options(const struct rig_check *checks, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct conf *conf = rig_conf(checks[i].text);
+		struct buf errors = BUF_INIT;
+
+		policy_check(conf, &errors);
+		CASE_ASSERT(checks[i].name, checks[i].error == NULL ?
+		    errors.len == 0 : errors.len > 0 &&
+		    strstr(errors.data, checks[i].error) != NULL);
+		buf_release(&errors);
+		conf_free(&conf);
+	}
+}
+
 int
 rig_log_count(const struct rig *rig, const char *text)
 {

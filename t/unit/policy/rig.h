@@ -6,7 +6,7 @@
 #ifndef T_UNIT_POLICY_RIG_H
 #define T_UNIT_POLICY_RIG_H
 
-#include <stdbool.h>
+#include <stddef.h>
 
 struct conf;
 struct store;
@@ -29,6 +29,13 @@ void rig_all(const char *text, void (*)(struct rig *));
 
 /* Runs it in a task, with a directory but no store. */
 void rig_alone(void (*)(struct rig *));
+
+/* Options and what -n says of them; NULL: nothing. */
+struct rig_check {
+	const char *name, *text, *error;
+};
+
+void rig_check_options(const struct rig_check *, size_t count);
 
 /* How often the log holds that text. */
 int rig_log_count(const struct rig *, const char *text);
