@@ -96,8 +96,8 @@ sub wait_for_port {
 # prove's directories: below a closed home they cannot be read.
 sub as_nobody {
 	return @_ if $> != 0;
-	return ('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups',
-	    'env', '-u', 'PERL5LIB', @_);
+	return ('env', '-u', 'PERL5LIB', 'setpriv', '--reuid=65534',
+	    '--regid=65534', '--clear-groups', @_);
 }
 
 # Ends a test that can't do its work without root; to pass over what it would
