@@ -618,8 +618,9 @@ END
 	like $smtp->deliver(data => "Received: from a by b\r\n" x 51 .
 	    message()), qr/^554/, 'a loop';
 	wait_for('the log', sub {
-		my $n = () = $other->log =~ /status=/g;
-		return $n >= 6;
+		my $sent = () = $other->log =~ /status=/g;
+		my $refused = () = $other->log =~ /: reject: /g;
+		return $sent >= 6 && $refused >= 2;
 	});
 	write_file('pflogsumm.in', $other->log);
 	($status, $report) = run_command('pflogsumm',
