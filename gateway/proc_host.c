@@ -53,7 +53,7 @@ struct host {
 	struct chain_plan *plan;
 	struct milter_host_settings own;	/* for our gateways */
 	struct milter_host_settings others;	/* for other MTAs */
-	bool library;			/* libmilter speaks with those */
+	bool libmilter;			/* libmilter speaks with those */
 	struct door *doors;
 	size_t door_count;
 	size_t talks;			/* conversations under way */
@@ -94,8 +94,8 @@ host_prepare(struct process *process, const char **why)
 	    hosted->filters : itself, why);
 	if (host.plan == NULL)
 		return -1;
-	host.library = hosted != NULL && hosted->front == FRONT_LIBMILTER;
-	if (host.library)
+	host.libmilter = hosted != NULL && hosted->front == FRONT_LIBMILTER;
+	if (host.libmilter)
 		process->promises |= SANDBOX_THREAD;
 	if (only_signs(host.plan))
 		return 0;
@@ -161,7 +161,7 @@ open_door(struct door *door, const struct process_listener *listener,
 	door->settings = ours ? &host.own : &host.others;
 	/* Connections inherit it; on a UNIX socket it means nothing. */
 	(void)setsockopt(door->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (!ours && host.library)
+	if (!ours && host.libmilter)
 		return milter_library_start(&(struct milter_library_settings){
 		    .listener = door->fd, .begin = begin_talk,
 		    .argument = door, .timeout_ms = ANSWER_MS }, why);
@@ -195,7 +195,7 @@ finish(void *argument)
 	(void)argument;
 	for (size_t i = 0; i < host.door_count; i++)
 		task_reap(&host.doors[i].accepter);
-	if (host.library)
+	if (host.libmilter)
 		milter_library_drain();
 	while (host.talks > 0 &&
 	    task_cond_wait(&host.ended, host.deadline) == 0)
