@@ -90,7 +90,10 @@ struct table_ldap;
 /* Takes its description; NULL, and what is wrong is added to errors. */
 struct table_ldap *table_ldap_parse(const char *name, const char *text,
     size_t len, struct buf *errors);
-/* In a task, which waits for the directory; elsewhere the answer is UNKNOWN. */
+/*
+ * In a task, which waits for the directory; elsewhere, and of NULL, the answer
+ * is UNKNOWN.
+ */
 enum answer table_ldap_find(struct table_ldap *, const char *key,
     const char **value, const char **why);
 void table_ldap_free(struct table_ldap **);

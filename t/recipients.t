@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
@@ -93,6 +94,23 @@ subtest 'a directory that refuses us' => sub {
 	like rcpt($server, 'bob@example.test'), qr/^45\d 4\./,
 	    'a wrong password says nothing about recipients';
 	$server->wait_log(qr/no answer: log in: Invalid credentials/);
+	is $server->stop, 0, 'ends';
+	ok sanitizers_silent($server->log), 'sanitizers are silent';
+};
+
+subtest 'several servers' => sub {
+	my $silent = IO::Socket::INET->new(Listen => 50,
+	    LocalAddr => '127.0.0.1') or die "socket: $!";
+	my $path = directory('several', $slapd->{port},
+	    "user cn=reader,dc=example,dc=test\npassword secret\n");
+
+	write_file('several', 'server 127.0.0.1:' . $silent->sockport .
+	    "\n" . read_file($path), 0644);
+	my $server = start_millgate(text => configuration($path));
+	like rcpt($server, 'bob@example.test'), qr/^250 /,
+	    'one that is silent does not hide the others';
+	like rcpt($server, 'nobody@example.test'), qr/^550 5\.1\.1 /,
+	    'nor later';
 	is $server->stop, 0, 'ends';
 	ok sanitizers_silent($server->log), 'sanitizers are silent';
 };
