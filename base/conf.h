@@ -77,9 +77,10 @@ bool conf_file(const struct conf *, const char *path, const char **bytes,
 char *conf_secret(const struct conf *, const char *path, const char **why);
 
 /*
- * Says which of the file options and key tables this snapshot carries: called
- * per section and option, true keeps the bytes, those of the files that a key
- * table names, too.  Other table files are always carried.
+ * Says which of the file options, key tables and descriptions of directories
+ * this snapshot carries: called per section and option, true keeps the bytes,
+ * those of the files that a key table names, too.  Other table files are always
+ * carried; a directory whose description is not answers nothing.
  */
 typedef bool conf_may_see_f(const struct conf_section *, const char *option,
     void *argument);

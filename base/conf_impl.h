@@ -29,6 +29,7 @@ struct conf_bytes {
 	char *bytes;
 	size_t len;
 	bool table;
+	bool secret;			/* a table that holds a password */
 	struct conf_bytes *next;
 };
 
@@ -72,6 +73,7 @@ struct conf_raw {
 
 struct conf_made_table {
 	struct table *table;
+	const char *path;		/* NULL: inline */
 	struct conf_made_table *next;
 };
 

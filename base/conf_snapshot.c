@@ -2,8 +2,8 @@
  * Snapshots: what a child process needs of the configuration.
  *
  * A stream of entries, each a head, a name and bytes.  Both ends run the same
- * executable, so numbers have the machine's own form.  A key reaches only the
- * snapshots of those roles that may see it.
+ * executable, so numbers have the machine's own form.  A key or a password
+ * reaches only the snapshots of those roles that may see it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -58,9 +58,20 @@ write_entry(int fd, enum entry_kind kind, const char *name,
 	    write_all(fd, bytes, len) != 0 ? -1 : 0;
 }
 
+static bool
+is_made_from(const struct conf *conf, option_table_t table, const char *path)
+{
+	for (const struct conf_made_table *m = conf->tables; m != NULL;
+	    m = m->next)
+		if (m->table == table)
+			return m->path != NULL && strcmp(m->path, path) == 0;
+	return false;
+}
+
 /* Does the value of that option name the file? */
 static bool
-names_file(const struct option_row *row, const void *values, const char *path)
+names_file(const struct conf *conf, const struct option_row *row,
+    const void *values, const char *path)
 {
 	const void *at = (const char *)values + row->offset;
 	const struct key_table *keys;
@@ -70,6 +81,8 @@ names_file(const struct option_row *row, const void *values, const char *path)
 		file = *(const option_file_t *)at;
 		return file != NULL && strcmp(file, path) == 0;
 	}
+	if (row->type == OPTION_table)
+		return is_made_from(conf, *(const option_table_t *)at, path);
 	if (row->type != OPTION_key_table)
 		return false;
 	if ((keys = *(const option_key_table_t *)at) == NULL)
@@ -95,7 +108,7 @@ is_seen(const struct conf *conf, const struct conf_bytes *file,
 			const struct option_row *row =
 			    &kind->rows[n % kind->row_count];
 
-			if (names_file(row, section->values, file->path) &&
+			if (names_file(conf, row, section->values, file->path) &&
 			    may_see(section, row->name, argument))
 				return true;
 		}
@@ -119,15 +132,13 @@ conf_snapshot_write(const struct conf *conf, int fd,
 		rc |= write_entry(fd, s->top ? ENTRY_SOURCE : ENTRY_INCLUDED,
 		    s->name, s->bytes, s->len);
 	for (const struct conf_bytes *f = conf->files; f != NULL; f = f->next) {
-		if (f->bytes == NULL)
+		bool open = f->table && !f->secret;
+
+		if (f->bytes == NULL || (!open && (may_see == NULL ||
+		    !is_seen(conf, f, may_see, argument))))
 			continue;
-		if (f->table)
-			rc |= write_entry(fd, ENTRY_TABLE, f->path, f->bytes,
-			    f->len);
-		else if (may_see != NULL &&
-		    is_seen(conf, f, may_see, argument))
-			rc |= write_entry(fd, ENTRY_FILE, f->path, f->bytes,
-			    f->len);
+		rc |= write_entry(fd, f->table ? ENTRY_TABLE : ENTRY_FILE,
+		    f->path, f->bytes, f->len);
 	}
 	rc |= write_entry(fd, ENTRY_END, "", "", 0);
 	if (rc != 0)

@@ -114,7 +114,7 @@ fill_strings(const struct filling *f)
 }
 
 static int
-keep_table(const struct filling *f, struct table *table)
+keep_table(const struct filling *f, struct table *table, const char *path)
 {
 	struct conf_made_table *made;
 
@@ -122,6 +122,7 @@ keep_table(const struct filling *f, struct table *table)
 		return -1;
 	made = arena_alloc(f->conf->arena, sizeof(*made));
 	made->table = table;
+	made->path = path;
 	made->next = f->conf->tables;
 	f->conf->tables = made;
 	*(option_table_t *)f->at = table;
@@ -164,7 +165,8 @@ fill_inline_table(const struct filling *f)
 	}
 	if (rc == 0)
 		rc = keep_table(f, table_parse("inline", INLINE_NAME,
-		    text.data == NULL ? "" : text.data, text.len, &errors));
+		    text.data == NULL ? "" : text.data, text.len, &errors),
+		    NULL);
 	if (errors.len > 0)
 		move_errors(f, errors.data);
 	buf_release(&errors);
@@ -195,24 +197,27 @@ fill_outside_table(const struct filling *f, const struct conf_word *word,
 {
 	const char *path = conf_path(f->conf, word->text + strlen(type) + 1);
 	struct conf_bytes *file;
+	bool secret = strcmp(type, "ldap") == 0;
 	const char *why;
-	int rc;
 
 	if (strcmp(type, "file") != 0 && strcmp(type, "cidr") != 0 &&
-	    strcmp(type, "pcre") != 0 && strcmp(type, "ldap") != 0) {
+	    strcmp(type, "pcre") != 0 && !secret) {
 		place(f, word);
 		buf_printf(f->errors, "\"%s\": no such type of table (file, "
 		    "cidr, pcre, ldap)\n", word->text);
 		return -1;
 	}
-	if ((file = conf_bytes_get(f->conf, path, true, &why)) == NULL) {
+	file = conf_bytes_get(f->conf, path, true, &why);
+	if (file == NULL && secret && !f->conf->from_disk)
+		return keep_table(f, table_unseen(), path);
+	if (file == NULL) {
 		place(f, word);
 		buf_printf(f->errors, "%s: %s\n", path, why);
 		return -1;
 	}
-	rc = keep_table(f, table_parse(type, path, file->bytes, file->len,
-	    f->errors));
-	return rc;
+	file->secret |= secret;
+	return keep_table(f, table_parse(type, path, file->bytes, file->len,
+	    f->errors), path);
 }
 
 static int

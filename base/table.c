@@ -316,6 +316,12 @@ table_parse(const char *type, const char *name, const char *text, size_t len,
 	return table;
 }
 
+struct table *
+table_unseen(void)
+{
+	return table_new("ldap", "", 0);
+}
+
 void
 table_free(struct table **tablep)
 {

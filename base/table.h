@@ -37,6 +37,9 @@ struct table *table_parse(const char *type, const char *name,
     const char *text, size_t len, struct buf *errors);
 void table_free(struct table **);
 
+/* A table whose text this process may not see: it cannot tell. */
+struct table *table_unseen(void);
+
 /* Exact key, letters' case ignored.  *value belongs to the table. */
 enum answer table_find(const struct table *, const char *key,
     const char **value, const char **why);

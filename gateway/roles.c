@@ -11,6 +11,7 @@
 #include "gateway/proc.h"
 #include "gateway/process.h"
 #include "gateway/settings.h"
+#include "policy/service.h"
 
 static bool
 has_prefix(const char *text, const char *prefix)
@@ -57,18 +58,20 @@ gateway_may_see(const struct conf_section *section, const char *option,
 	(void)option;
 	(void)instance;
 	return !settings_is_isolated(section->kind) &&
+	    policy_service_find(section->kind) == NULL &&
 	    strcmp(section->kind->name, "store") != 0 &&
 	    strcmp(section->kind->name, "console") != 0;
 }
 
-/* The store's password. */
+/* The passwords of the store, and of directories that services ask. */
 static bool
 policy_may_see(const struct conf_section *section, const char *option,
     void *instance)
 {
 	(void)option;
 	(void)instance;
-	return strcmp(section->kind->name, "store") == 0;
+	return strcmp(section->kind->name, "store") == 0 ||
+	    policy_service_find(section->kind) != NULL;
 }
 
 /* A host sees the files of the sections that run in it, and no others. */

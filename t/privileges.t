@@ -14,6 +14,15 @@ make_accounts();
 my ($key, $record) = dkim_key('sel', 2048);
 my ($listed) = dkim_key('listed', 2048);
 chmod 0600, $key, $listed;
+# Directories are asked by who needs them, each with a password.
+my @passwords = map { "of-the-$_-" . 'x' x 40 } qw(gateway policy);
+my @directories = map { write_file("directory$_", <<"END", 0600) } 0, 1;
+server 127.0.0.1:1
+base dc=test
+filter (mail=%s)
+user cn=reader
+password $passwords[$_]
+END
 my $table = write_file('table', "sender.test sender.test l listed.key\n");
 my $dovecot = start_dovecot();
 my ($milter, $library, $grey) = map { free_port() } 1 .. 3;
@@ -23,6 +32,14 @@ listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	filters = { example }
 	hostname_lookup = no
+}
+listener users {
+	address = { "127.0.0.1:@{[ free_port() ]}" }
+	recipients = "ldap:$directories[0]"
+}
+recipient_check people {
+	domains = { people.test }
+	recipients = "ldap:$directories[1]"
 }
 dkim_sign example {
 	domains = { sender.test }
@@ -97,8 +114,13 @@ like($said, qr/there is nothing to report/, 'the relay asks for reports');
 # The key's bytes, as they stand in the file.
 sub part_of { return (read_file($_[0]) =~ /^([A-Za-z0-9+\/]{64})$/m)[0] }
 my ($part, $listed_part) = map { part_of($_) } $key, $listed;
-sub holds {
-	my ($pid, $part) = @_;
+# Which of the secrets are somewhere in the memory of a process.
+my %secrets = (key => $part, 'key of a table' => $listed_part,
+    'password of the gateway' => $passwords[0],
+    'password of the policy process' => $passwords[1]);
+sub held {
+	my ($pid) = @_;
+	my %held;
 
 	open my $memory, '<:raw', "/proc/$pid/mem" or die "mem of $pid: $!";
 	for my $map (split /\n/, read_file("/proc/$pid/maps")) {
@@ -114,21 +136,25 @@ sub holds {
 			my $bytes;
 			my $n = sysread $memory, $bytes, $size;
 			last unless $n;
-			return 1 if index($bytes, $part) >= 0;
+			$held{$_} ||= index($bytes, $secrets{$_}) >= 0
+			    for keys %secrets;
 			$from += $n;
 		}
 	}
-	return 0;
+	return join ', ', grep { $held{$_} } sort keys %held;
 }
-for my $role (qw(gateway relay policy console)) {
-	my ($pid) = $server->children($role);
-	ok(!holds($pid, $part), "$role does not hold the key");
-	ok(!holds($pid, $listed_part), "$role holds none of a table");
+my %holds = (gateway => 'password of the gateway',
+    policy => 'password of the policy process', relay => '', console => '');
+for my $role (sort keys %holds) {
+	is(held($_), $holds{$role}, "what $role holds: " .
+	    ($holds{$role} || 'nothing')) for ($server->children($role))[0];
 }
-is(scalar(grep { holds($_, $listed_part) } $server->children('host')), 1,
+my @held = map { held($_) } $server->children('host');
+is(scalar(grep { /table/ } @held), 1,
     'one host alone holds the key of the table');
-ok(holds($server->{pid}, $_), 'the master does: the search can find it')
-    for $part, $listed_part;
+is(scalar(grep { /password/ } @held), 0, 'none holds a password');
+is(held($server->{pid}), join(', ', sort keys %secrets),
+    'the master holds all: the search can find them');
 
 is($server->stop, 0, 'ends with status 0');
 done_testing;

@@ -453,7 +453,8 @@ not_the_key(const struct conf_section *section, const char *option,
 {
 	CU_ASSERT_STRING_EQUAL(section->kind->name, "");
 	++*(int *)argument;
-	return strcmp(option, "tls_key") != 0;
+	return strcmp(option, "tls_key") != 0 &&
+	    strcmp(option, "trusted_networks") != 0;
 }
 
 /* What conf_print says, to be freed. */
@@ -536,6 +537,38 @@ snapshot(void)
 	conf_free(&conf);
 	conf_free(&copy);
 	unsetenv("CONF_TEST_NAME");
+}
+
+/* A directory's password is for those who ask it; others cannot tell. */
+static void
+snapshot_hides_directory(void)
+{
+	static const char text[] = "server 127.0.0.1:1\nbase dc=x\n"
+	    "filter (mail=%s)\nuser cn=x\n";
+	const struct top_options *top;
+	struct conf *conf, *copy;
+	const char *why = NULL;
+	int asked = 0;
+
+	make_directory();
+	put("m.conf", "trusted_networks = \"ldap:hidden\"\n"
+	    "relay_domains = \"ldap:seen\"\n");
+	put("hidden", text);
+	put("seen", text);
+	conf = load();
+	copy = through_snapshot(conf, &asked);
+	top = conf_get(copy, "");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(top->trusted_networks);
+	CU_ASSERT(table_find(top->trusted_networks, "a", NULL,
+	    &why) == ANSWER_UNKNOWN);
+	CU_ASSERT_STRING_EQUAL(why, "this process does not know the directory");
+	CU_ASSERT(table_find(top->relay_domains, "a", NULL,
+	    &why) == ANSWER_UNKNOWN);
+	CU_ASSERT_STRING_NOT_EQUAL(why,
+	    "this process does not know the directory");
+	conf_free(&conf);
+	conf_free(&copy);
+	remove_directory();
 }
 
 /* The bytes of a key that may not be seen are nowhere in the stream. */
@@ -693,6 +726,7 @@ SUITE(conf,
     { "a caller's errors have their place", error_of_a_caller },
     { "a snapshot is equal", snapshot },
     { "a snapshot hides keys", snapshot_hides_key },
+    { "a snapshot hides directories", snapshot_hides_directory },
     { "changes on disk are seen", changes },
     { "prints origins", prints },
     { "the sample parses", sample },
