@@ -261,6 +261,12 @@ fill_row(const struct filling *f)
 		return fill_file(f, s->words);
 	if (f->row->type == OPTION_key_table)
 		return fill_key_table(f, s->words);
+	if (f->row->type == OPTION_path) {
+		if (s->words[0].text[0] != '\0')
+			*(option_path_t *)f->at = conf_path(f->conf,
+			    s->words[0].text);
+		return 0;
+	}
 	if (f->row->type == OPTION_string) {
 		*(option_string_t *)f->at = s->words[0].text;
 		return 0;

@@ -38,6 +38,7 @@ static const struct {
 	[OPTION_strings] = { "strings", NULL, NULL },
 	[OPTION_choice] = { "choice", NULL, NULL },
 	[OPTION_file] = { "file", NULL, NULL },
+	[OPTION_path] = { "path", NULL, NULL },
 	[OPTION_table] = { "table", NULL, NULL },
 	[OPTION_key_table] = { "key table", NULL, NULL },
 };

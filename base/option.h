@@ -22,6 +22,8 @@
  * choice	int (index in min)	one of min = "a|b|c"
  * file		const char * or NULL	a path; the master reads it and hands
  *					over its bytes (conf_file())
+ * path	const char * or NULL	a path for who opens it before it is locked
+ *					in: nothing of it is kept here
  * table	const struct table *	a list, or "type:..." (table.h); NULL
  *					if not set
  * key_table	const struct key_table * or NULL	a path; the master reads
@@ -42,7 +44,7 @@ struct table;
 
 enum option_type { OPTION_flag, OPTION_number, OPTION_decimal, OPTION_size,
 	OPTION_duration, OPTION_string, OPTION_strings, OPTION_choice, OPTION_file,
-	OPTION_table, OPTION_key_table };
+	OPTION_path, OPTION_table, OPTION_key_table };
 
 typedef bool option_flag_t;
 typedef int64_t option_number_t;
@@ -53,6 +55,7 @@ typedef const char *option_string_t;
 typedef const char *const *option_strings_t;
 typedef int option_choice_t;
 typedef const char *option_file_t;
+typedef const char *option_path_t;
 typedef const struct table *option_table_t;
 typedef const struct key_table *option_key_table_t;
 

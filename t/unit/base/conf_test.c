@@ -32,7 +32,8 @@ static const struct option_row top_rows[] = {
 #define LISTENER_OPTIONS(ROW, o)					\
 	ROW(o, port, number, "25", "1", "65535", "The port.")		\
 	ROW(o, tls, flag, "no", NULL, NULL, "TLS at once.")		\
-	ROW(o, timeout, duration, "5m", "1s", "1h", "How long.")
+	ROW(o, timeout, duration, "5m", "1s", "1h", "How long.")	\
+	ROW(o, map, path, NULL, NULL, NULL, "Opened by others.")
 struct listener_options { LISTENER_OPTIONS(OPTION_FIELD, listener_options) };
 static const struct option_row listener_rows[] = {
 	LISTENER_OPTIONS(OPTION_ROW, listener_options)
@@ -492,6 +493,7 @@ through_snapshot(const struct conf *conf, int *asked)
 static void
 snapshot(void)
 {
+	const struct listener_options *listener;
 	const struct top_options *top;
 	struct conf *conf, *copy;
 	const char *bytes;
@@ -502,7 +504,7 @@ snapshot(void)
 	make_directory();
 	put("m.conf", "include(\"sub/a.conf\")\ntls_key = key.pem\n"
 	    "tls_certificate = cert.pem\nrelay_domains = \"file:domains\"\n"
-	    "listener x { port = 26 }\n");
+	    "listener x { port = 26 map = \"maps/a\" }\n");
 	put("sub/a.conf", "hostname = \"${CONF_TEST_NAME}\"\n"
 	    "stubs = \"${CONF_TEST_OTHER:-other}\"\n");
 	put("conf.d/z.conf", "message_size_limit = 2M");
@@ -514,6 +516,8 @@ snapshot(void)
 	unsetenv("CONF_TEST_NAME");
 	top = conf_get(conf, "");
 	CU_ASSERT(conf_file(conf, top->tls_key, &bytes, &len) && len == 3);
+	listener = conf_sections(conf, "listener", &len)->values;
+	CU_ASSERT_STRING_EQUAL(listener->map, path_of("maps/a"));
 	remove_directory();
 	copy = through_snapshot(conf, &asked);
 	CU_ASSERT(asked > 0);
@@ -531,6 +535,8 @@ snapshot(void)
 	CU_ASSERT(!conf_file(copy, top->tls_key, &bytes, &len));
 	CU_ASSERT(conf_file(copy, top->tls_certificate, &bytes, &len));
 	CU_ASSERT_NSTRING_EQUAL(bytes, "CERT", 5);
+	listener = conf_sections(copy, "listener", &len)->values;
+	CU_ASSERT_STRING_EQUAL(listener->map, path_of("maps/a"));
 	CU_ASSERT(!conf_changed_on_disk(copy));
 	free(a);
 	free(b);
@@ -654,6 +660,7 @@ prints(void)
 	    "\tport = 26\t# built-in:4\n"
 	    "\ttls = no\t# default\n"
 	    "\ttimeout = 5m\t# default\n"
+	    "\t# map is not set\n"
 	    "}\n"
 	    "\nspf {\t# default\n"
 	    "\tlookups = 10\t# default\n"
