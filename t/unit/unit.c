@@ -1,6 +1,7 @@
 /* Runs the suites that were linked in, or those named; exit 1 if one failed. */
 #include <CUnit/Basic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "t/unit/unit.h"
@@ -12,6 +13,24 @@ unit_register(struct unit_suite *suite)
 {
 	suite->next = suites;
 	suites = suite;
+}
+
+/* A build by hand knows the sources relatively to its own directory. */
+const char *
+unit_path(const char *name)
+{
+	static const char here[] = "t/unit/unit.c";
+	static char paths[8][4096];
+	static unsigned n;
+	const char *source = getenv("MILLGATE_SOURCE");
+	char *path = paths[n++ % 8];
+
+	if (source != NULL)
+		snprintf(path, sizeof(paths[0]), "%s/%s", source, name);
+	else
+		snprintf(path, sizeof(paths[0]), "%.*s%s",
+		    (int)(strlen(__FILE__) - strlen(here)), __FILE__, name);
+	return path;
 }
 
 static int

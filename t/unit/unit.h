@@ -24,6 +24,9 @@ struct unit_suite {
 
 void unit_register(struct unit_suite *);
 
+/* The path of a file of the source tree, until the next call but seven. */
+const char *unit_path(const char *name);
+
 #define SUITE(suite_name, ...)						\
 	static const struct unit_test suite_##suite_name##_tests[] = {	\
 		__VA_ARGS__, { NULL, NULL }				\

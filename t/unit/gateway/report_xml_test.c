@@ -14,22 +14,6 @@
 #include "gateway/report.h"
 #include "t/unit/unit.h"
 
-static const char here[] = "t/unit/gateway/report_xml_test.c";
-
-/* Beside the sources, which a build by hand knows relatively. */
-static void
-schema_path(char *path, size_t size)
-{
-	const char *source = getenv("MILLGATE_SOURCE");
-	size_t len = strlen(__FILE__) - strlen(here);
-
-	if (source != NULL)
-		snprintf(path, size, "%s/t/lib/dmarc-2.0.xsd", source);
-	else
-		snprintf(path, size, "%.*st/lib/dmarc-2.0.xsd", (int)len,
-		    __FILE__);
-}
-
 static const struct report_facts facts = {
 	.organization = "Example Mail", .email = "dmarc@mx.test",
 	.extra_contact = "https://mx.test/dmarc", .report_id = "1780012800x7",
@@ -219,10 +203,8 @@ struct schema {
 static void
 schema_load(struct schema *s)
 {
-	char path[4096];
-
-	schema_path(path, sizeof(path));
-	s->parser = xmlSchemaNewParserCtxt(path);
+	s->parser = xmlSchemaNewParserCtxt(unit_path(
+	    "t/lib/dmarc-2.0.xsd"));
 	CU_ASSERT_FATAL(s->parser != NULL);
 	s->schema = xmlSchemaParse(s->parser);
 	CU_ASSERT_FATAL(s->schema != NULL);
