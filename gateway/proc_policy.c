@@ -12,6 +12,7 @@
 #include "base/task.h"
 #include "gateway/proc.h"
 #include "gateway/process.h"
+#include "policy/geo.h"
 #include "policy/server.h"
 #include "policy/store.h"
 
@@ -27,6 +28,7 @@ int
 policy_prepare(struct process *process, const char **why)
 {
 	process->own = &state;
+	geo_open(process->conf);
 	return process_open_dns(process, why);
 }
 

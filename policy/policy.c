@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/net.h"
+#include "policy/geo.h"
 #include "policy/profile.h"
 #include "policy/report.h"
 #include "policy/store.h"
@@ -51,6 +52,7 @@ policy_check(const struct conf *conf, struct buf *errors)
 	const struct policy_options *policy = conf_get(conf, "policy");
 
 	check_addresses(conf, "policy", "listen", policy->listen, errors);
+	geo_check_options(conf, errors);
 	store_check_options(conf, errors);
 	profile_check_options(conf, errors);
 	report_check_options(conf, errors);

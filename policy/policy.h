@@ -17,6 +17,13 @@ struct conf;
 	ROW(o, services, strings, "greylist", NULL, NULL,		\
 	    "What judges their requests, in order: \"greylist\", or titles "	\
 	    "of rate_limit and the like.")				\
+	ROW(o, asn_database, path, NULL, NULL, NULL,			\
+	    "File in MaxMind's format that tells the autonomous system "	\
+	    "(AS) of an address, such as GeoLite2-ASN.mmdb. Without it "	\
+	    "there is no reputation of autonomous systems.")		\
+	ROW(o, country_database, path, NULL, NULL, NULL,		\
+	    "The same for its country, such as GeoLite2-Country.mmdb. "	\
+	    "Without it the outbound guard knows of no countries.")	\
 	ROW(o, max_clients, number, "4000", "1", "100000",		\
 	    "Connections at a time.")					\
 	ROW(o, idle_timeout, duration, "10m", "1s", "1d",		\
