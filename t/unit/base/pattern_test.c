@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "t/unit/unit.h"
 
 static const struct {
@@ -21,6 +22,14 @@ static const struct {
 	{ "a group that took no part", "(x)?b", "", "ab", ANSWER_YES, "b" },
 	{ "an empty match", "x*", "", "ab", ANSWER_YES, "" },
 	{ "lines", "^b$", "m", "a\nb", ANSWER_YES, "b" },
+	{ "far behind", "b+", "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabb", ANSWER_YES,
+	    "bb" },
+	{ "only at the beginning", "^b", "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	    "abbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", ANSWER_NO,
+	    NULL },
+	{ "far behind letters", "(*UTF)ä.b", "", "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄxÄÄÄÄÄÄÄÄÄÄÄÄ"
+	    "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄäÄb", ANSWER_YES, "äÄb" },
 	{ "too long", "(a+)+$", "",
 	    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", ANSWER_UNKNOWN,
 	    NULL },
@@ -53,6 +62,25 @@ finds(void)
 	}
 }
 
+/* From no place it takes too long, from all of them together it would. */
+static void
+ends_in_time(void)
+{
+	static char text[16384];
+	const char *why = NULL;
+	struct pattern *pattern = pattern_new("(?:a|aa){0,14}b", "", &why);
+	int64_t began = clock_us();
+
+	memset(text, 'a', sizeof(text));
+	text[sizeof(text) - 1] = 'b';
+	text[sizeof(text) - 2] = '\n';
+	CU_ASSERT_EQUAL(pattern_find(pattern, text, sizeof(text), NULL, &why),
+	    ANSWER_UNKNOWN);
+	CU_ASSERT_STRING_EQUAL(why, "a pattern took too long");
+	CU_ASSERT(clock_us() - began < 1000000);
+	pattern_free(&pattern);
+}
+
 static void
 bad_patterns_say_where(void)
 {
@@ -68,5 +96,5 @@ bad_patterns_say_where(void)
 	CU_ASSERT_PTR_NULL(pattern_new("(?=ab\\K)", "", &why));
 }
 
-SUITE(pattern, { "finds", finds },
+SUITE(pattern, { "finds", finds }, { "ends in time", ends_in_time },
     { "bad patterns say where", bad_patterns_say_where })
