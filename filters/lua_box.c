@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/pattern.h"
 #include "filters/lua_token.h"
@@ -17,6 +18,9 @@
 #define PATTERNS_MAX 256
 #define PATTERN_TEXT_MAX 1024
 #define CHUNK "=L"			/* errors begin "L:line: " */
+
+/* Of the clock, so not too close: ordinary expressions take microseconds. */
+#define TIME_LIMIT_US 200000
 
 struct kept_pattern {
 	char *text;
@@ -28,6 +32,7 @@ struct lua_box {
 	const struct lua_name *names;
 	size_t memory, memory_max;
 	int steps;
+	int64_t until;			/* clock_us() */
 	int environment;		/* in the registry */
 	void *subject;
 	struct kept_pattern patterns[PATTERNS_MAX];
@@ -86,10 +91,21 @@ static const struct lua_name *
 find_name(const struct lua_name *names, const char *text, size_t len)
 {
 	for (; names->name != NULL; names++)
-		if (strncmp(names->name, text, len) == 0 &&
-		    names->name[len] == '\0')
+		if (strlen(names->name) == len &&
+		    memcmp(names->name, text, len) == 0)
 			return names;
 	return NULL;
+}
+
+/*
+ * Steps do not count what a function takes.  It is always got by its name, as
+ * nothing can be kept.
+ */
+static void
+check_time(lua_State *L)
+{
+	if (clock_us() > lua_box_of(L)->until)
+		luaL_error(L, "takes too long");
 }
 
 /* The global names: __index of the environment. */
@@ -101,6 +117,7 @@ get_name(lua_State *L)
 	const struct lua_name *name = find_name(lua_box_of(L)->names, text,
 	    len);
 
+	check_time(L);
 	if (name == NULL)
 		return luaL_error(L, "unknown name '%s'", text);
 	if (!name->function)
@@ -117,6 +134,7 @@ get_method(lua_State *L)
 	const char *text;
 	size_t len;
 
+	check_time(L);
 	if (lua_type(L, 2) == LUA_TSTRING) {
 		text = lua_tolstring(L, 2, &len);
 		method = find_name(lua_text_methods, text, len);
@@ -413,6 +431,7 @@ lua_box_run(struct lua_box *box, int expression, void *subject, double *number,
 	int rc;
 
 	box->subject = subject;
+	box->until = clock_us() + TIME_LIMIT_US;
 	lua_sethook(L, exceeded, LUA_MASKCOUNT, box->steps);
 	lua_rawgeti(L, LUA_REGISTRYINDEX, expression);
 	rc = lua_pcall(L, 0, 1, 0);

@@ -1,6 +1,6 @@
 /*
  * A sandbox for conditions written in Lua 5.4: one expression each, over names
- * that the caller provides, limited in memory and steps.  There are no
+ * that the caller provides, limited in memory, steps and time.  There are no
  * functions, tables or assignments to write, so nothing loops and nothing is
  * kept; no library of Lua's is there, and nothing can wait.
  *

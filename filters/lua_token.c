@@ -83,7 +83,8 @@ pass_blank(struct lua_tokens *t)
 			pass_long(t, level);
 			continue;
 		}
-		while (t->at < t->end && *t->at != '\n')
+		/* Either ends a line in Lua. */
+		while (t->at < t->end && *t->at != '\n' && *t->at != '\r')
 			advance(t, 1);
 	}
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "filters/lua_token.h"
 #include "t/unit/unit.h"
 
@@ -87,6 +88,25 @@ static const struct {
 	{ "no field", "size:find('x')", LUA_BOX_FAILED, 0 },
 	{ "no sum of texts", "'1' + 1", LUA_BOX_FAILED, 0 },
 	{ "a call of a text", "spf()", LUA_BOX_FAILED, 0 },
+	{ "a field with a NUL",
+	    "spf['find\\0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa']",
+	    LUA_BOX_FAILED, 0 },
+	{ "a field that is none", "spf['__index'] or spf['rep']",
+	    LUA_BOX_FAILED, 0 },
+	{ "a field by a number", "spf[1]", LUA_BOX_FAILED, 0 },
+	{ "a function is no value that does harm", "spf.find", LUA_BOX_TRUE,
+	    0 },
+	{ "a method of another thing", "(spf.find)(size, number)",
+	    LUA_BOX_FAILED, 0 },
+	{ "a method without arguments", "(spf.match)()", LUA_BOX_FAILED, 0 },
+	{ "a function of a function", "number(number)", LUA_BOX_FAILED, 0 },
+	{ "what its function was called with", "...", LUA_BOX_FALSE, 0 },
+	{ "a field of a function", "spf.find[1]", LUA_BOX_FAILED, 0 },
+	{ "a huge shift", "1 << 1 << 62 << 9223372036854775807",
+	    LUA_BOX_NUMBER, 0 },
+	{ "a division by nothing", "1 // 0", LUA_BOX_FAILED, 0 },
+	{ "the least integer by -1", "(-9223372036854775807 - 1) // -1 < 0",
+	    LUA_BOX_TRUE, 0 },
 	{ "too much memory", "big..big..big..big..big..big..big..big..big"
 	    "..big..big..big..big..big..big..big..big..big == ''",
 	    LUA_BOX_FAILED, 0 },
@@ -166,6 +186,22 @@ static const struct {
 	{ "spf:match '['", "missing terminating ]" },
 	{ "spf:find('a' )  and spf:find([[\n(]])", "line 1: pattern" },
 	{ "\033Lua", "unexpected symbol" },
+	{ "\x1bLua\x54", "unexpected symbol" },
+	{ "spf -- \r, (function() end)", "no 'function'" },
+	{ "spf -- \r, os", "unknown name 'os'" },
+	{ "spf --[=[ ]] ]=] , os", "unknown name 'os'" },
+	{ "spf == 'a\\z \n ' and os", "unknown name 'os'" },
+	{ "spf == 'a\\'' and os", "unknown name 'os'" },
+	{ "spf == \"\\x41\\u{41}\\065\" and os", "unknown name 'os'" },
+	{ "spf == [==[\n]=]]]==] and os", "unknown name 'os'" },
+	{ "1 .. os", "unknown name 'os'" },
+	{ "0x1p4 == os", "unknown name 'os'" },
+	{ "spf goto a", "<eof> expected" },
+	{ "1 ::a::", "<eof> expected" },
+	{ "1 return 2", "<eof> expected" },
+	{ "(function(...) return 1 end)(1)", "no 'function'" },
+	{ "#{ 1 }", "no table" },
+	{ "spf { }", "no table" },
 };
 
 static void
@@ -192,6 +228,41 @@ refuses(void)
 	memset(text, '(', 8000);
 	text[8000] = '\0';
 	CU_ASSERT_EQUAL(lua_box_compile(box, text, &why), -1);
+	lua_box_free(&box);
+}
+
+static int
+get_slow(lua_State *L)
+{
+	int64_t until = clock_us() + *(int *)lua_box_subject(L);
+
+	while (clock_us() < until)
+		;
+	lua_pushinteger(L, 1);
+	return 1;
+}
+
+/* Steps do not tell what functions take. */
+static void
+time_ends(void)
+{
+	static const struct lua_name slow[] = {
+		{ "slow", false, get_slow, NULL },
+		{ NULL, false, NULL, NULL }
+	};
+	struct lua_box *box = lua_box_new(slow, LUA_BOX_MEMORY, 1000);
+	const char *why;
+	int quick = 0, long_time = 210000;
+	double number;
+	int expression = lua_box_compile(box, "slow + slow + slow", &why);
+
+	CU_ASSERT_EQUAL(lua_box_run(box, expression, &quick, &number, &why),
+	    LUA_BOX_NUMBER);
+	CU_ASSERT_EQUAL(lua_box_run(box, expression, &long_time, &number, &why),
+	    LUA_BOX_FAILED);
+	CU_ASSERT_STRING_EQUAL(why, "takes too long");
+	CU_ASSERT_EQUAL(lua_box_run(box, expression, &quick, &number, &why),
+	    LUA_BOX_NUMBER);
 	lua_box_free(&box);
 }
 
@@ -256,6 +327,7 @@ tokens(void)
 		{ "[[a", "s" },
 		{ "[=[a]=", "s" },
 		{ "a -- b\nc", "nn2" },
+		{ "a -- b\rc", "nn" },
 		{ "a --[[ b\n\n]] c", "nn3" },
 		{ "--", "" },
 		{ "-", "o" },
@@ -279,5 +351,5 @@ tokens(void)
 }
 
 SUITE(lua_box, { "evaluates", evaluates }, { "refuses", refuses },
-    { "steps end", steps_end },
+    { "steps end", steps_end }, { "time ends", time_ends },
     { "patterns are bounded", patterns_are_bounded }, { "tokens", tokens })
