@@ -30,7 +30,7 @@ struct part {
 };
 
 struct mime_walk {
-	struct arena *arena;
+	struct arena *arena, *scratch;	/* scratch: the part's header */
 	unsigned want;
 	const char *why;		/* it failed */
 	struct mime_found found;
@@ -118,9 +118,9 @@ finish_header(struct mime_walk *walk, enum mime_encoding encoding,
 		return;
 	}
 	if (changed)
-		mime_set_encoding(&part->headers, walk->arena, encoding);
+		mime_set_encoding(&part->headers, walk->scratch, encoding);
 	if ((walk->want & MIME_WANT_LINES) != 0 && part->header.long_line)
-		changed |= mime_fold(&part->headers, walk->arena);
+		changed |= mime_fold(&part->headers, walk->scratch);
 	if (changed || (encoded && !part->blank))
 		edit_header(walk, encoded);
 }
@@ -247,10 +247,10 @@ end_header(struct mime_walk *walk, size_t body_start, bool blank)
 {
 	struct part *part = &walk->part;
 	size_t len = walk->header.len;
-	const char *bytes = arena_memdup(walk->arena, walk->header.data, len);
+	const char *bytes = arena_memdup(walk->scratch, walk->header.data, len);
 	bool digest = walk->levels[walk->depth - 1].digest;
 
-	part->header_len = headers_parse(&part->headers, walk->arena, bytes,
+	part->header_len = headers_parse(&part->headers, walk->scratch, bytes,
 	    len);
 	part->blank = blank && part->header_len == len;
 	part->body_start = part->blank ? body_start :
@@ -261,7 +261,7 @@ end_header(struct mime_walk *walk, size_t body_start, bool blank)
 	if ((walk->want & MIME_WANT_LINES) != 0 &&
 	    !mime_can_fold(&part->headers))
 		fail(walk, "a part's header cannot be folded");
-	mime_entity_read(&part->entity, &part->headers, walk->arena, digest);
+	mime_entity_read(&part->entity, &part->headers, walk->scratch, digest);
 	/* Lines that were no header have gone by. */
 	if (!part->blank && part->entity.kind == MIME_MULTIPART)
 		part->entity.kind = MIME_AMBIGUOUS;
@@ -321,6 +321,7 @@ pass_delimiter(struct mime_walk *walk, size_t level, bool closes)
 	walk->part = (struct part){
 	    .header_start = walk->start + walk->len };
 	buf_reset(&walk->header);
+	arena_reset(walk->scratch);
 	if (!closes && ++walk->parts > MIME_PARTS_MAX)
 		fail(walk, "it has too many parts");
 }
@@ -403,6 +404,7 @@ mime_walk_end(struct mime_walk *walk, struct mime_found *found,
 		leave_part(walk, walk->start -
 		    (walk->part.top ? 0 : walk->before));
 	buf_release(&walk->header);
+	arena_free(&walk->scratch);
 	walk->found.utf8 = mime_utf8_end(&walk->utf8);
 	*found = walk->found;
 	*why = walk->why;
@@ -416,6 +418,7 @@ mime_walk_new(struct arena *arena, const struct mime_entity *entity,
 	struct mime_walk *walk = arena_alloc(arena, sizeof(*walk));
 
 	walk->arena = arena;
+	walk->scratch = arena_new(0);
 	walk->want = want;
 	walk->found.encoding = entity->encoding;
 	walk->part.top = true;

@@ -48,7 +48,7 @@ struct mime_found {
 
 struct mime_walk;
 
-/* want: of enum mime_want.  All lives in the arena. */
+/* want: of enum mime_want.  What is found lives in the arena. */
 struct mime_walk *mime_walk_new(struct arena *, const struct mime_entity *,
     unsigned want);
 void mime_walk(struct mime_walk *, const char *bytes, size_t len);

@@ -405,6 +405,34 @@ levels_are_limited(void)
 	nest(MIME_DEPTH_MAX + 1, "its MIME structure is ambiguous");
 }
 
+/* Fields of three octets, of which each takes a hundred of memory. */
+static void
+headers_of_parts_take_no_memory(void)
+{
+	struct arena *arena = arena_new(0);
+	struct headers headers = { 0 };
+	struct slice slice = { .fd = -1 };
+	struct conversion conversion;
+	struct buf text = BUF_INIT;
+	const char *why;
+
+	headers_add(&headers, arena, NULL, "Content-Type",
+	    "multipart/mixed; boundary=b", true);
+	for (int part = 0; part < 100; part++) {
+		buf_puts(&text, "--b\r\n");
+		for (int i = 0; i < 10000; i++)
+			buf_puts(&text, "a:\r\n");
+	}
+	buf_puts(&text, "\r\n\xfc\r\n");
+	slice.data = text.data;
+	slice.len = text.len;
+	CU_ASSERT_EQUAL(convert_plan(&conversion, &headers, arena, &slice, 1,
+	    ALL, &why), CONVERT_PLANNED);
+	CU_ASSERT(arena_size(arena) < text.len / 8);
+	buf_release(&text);
+	arena_free(&arena);
+}
+
 /* A body in a file, and one that cannot be read to its end. */
 static void
 reads_files(void)
@@ -486,5 +514,6 @@ SUITE(convert,
     { "what was converted needs no more", converts_once },
     { "limits hold", limits_hold },
     { "levels are limited", levels_are_limited },
+    { "headers of parts take no memory", headers_of_parts_take_no_memory },
     { "reads files", reads_files },
     { "the filter converts", filter_converts })
