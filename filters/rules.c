@@ -5,6 +5,7 @@
 #include "filters/rules.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -64,35 +65,45 @@ add_points(struct outcome *outcome, const char *name, int64_t points,
 	option_print_decimal(names, points);
 }
 
-/* A service that was asked about each recipient counts once, at its worst. */
-static bool
-is_worst(const struct mail *mail, const struct finding *finding,
-    int64_t points)
-{
-	const struct finding *other = NULL;
-	bool before = true;
-	int64_t others;
+struct worst {
+	const char *method;
+	int64_t points;
+	struct worst *next;
+};
 
-	while ((other = finding_find(mail, finding->method, other)) != NULL) {
-		if (other == finding)
-			before = false;
-		else if (rules_points(other, &others) &&
-		    (others > points || (before && others == points)))
-			return false;
+/* Of each service that gave some, in the order of the findings. */
+static struct worst *
+find_worst(const struct mail *mail, struct arena *scratch)
+{
+	struct worst *first = NULL, **at;
+	int64_t points;
+
+	for (const struct finding *f = mail->findings; f != NULL;
+	    f = f->next) {
+		if (!rules_points(f, &points))
+			continue;
+		for (at = &first; *at != NULL; at = &(*at)->next)
+			if (strcmp((*at)->method, f->method) == 0)
+				break;
+		if (*at == NULL) {
+			*at = arena_alloc(scratch, sizeof(**at));
+			**at = (struct worst){ f->method, points, NULL };
+		} else if (points > (*at)->points) {
+			(*at)->points = points;
+		}
 	}
-	return true;
+	return first;
 }
 
+/* A service that was asked about each recipient counts once, at its worst. */
 static void
 add_policy_points(struct outcome *outcome, const struct mail *mail)
 {
-	const struct finding *f = mail->findings;
-	int64_t points;
+	const struct worst *w = find_worst(mail, outcome->subject.scratch);
 
-	for (; f != NULL; f = f->next)
-		if (rules_points(f, &points) && points != 0 &&
-		    is_worst(mail, f, points))
-			add_points(outcome, f->method, points, true);
+	for (; w != NULL; w = w->next)
+		if (w->points != 0)
+			add_points(outcome, w->method, w->points, true);
 }
 
 static void
