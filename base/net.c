@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -225,7 +226,9 @@ bind_and_listen(const struct net_endpoint *endpoint, int backlog, int mode)
 	if (bind(fd, (const struct sockaddr *)&endpoint->address,
 	    endpoint->len) != 0)
 		goto failed;
-	if (family == AF_UNIX && chmod(sun->sun_path, (mode_t)mode) != 0)
+	/* Not a link's target, which who owns the directory may put there. */
+	if (family == AF_UNIX && fchmodat(AT_FDCWD, sun->sun_path,
+	    (mode_t)mode, AT_SYMLINK_NOFOLLOW) != 0)
 		goto failed;
 	if (listen(fd, backlog) != 0)
 		goto failed;

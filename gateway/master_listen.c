@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,9 +97,13 @@ admit(const struct settings_endpoint *wanted,
 	*why = "no such group";
 	if ((group = getgrnam(wanted->group)) == NULL)
 		return wanted->group_may_lack ? 0 : -1;
-	/* Its new group must not have what everybody had. */
-	if (chmod(sun->sun_path, (mode_t)wanted->mode) == 0 &&
-	    chown(sun->sun_path, (uid_t)-1, group->gr_gid) == 0)
+	/*
+	 * Its new group must not have what everybody had.  Links are not
+	 * followed: such a directory is often another program's.
+	 */
+	if (fchmodat(AT_FDCWD, sun->sun_path, (mode_t)wanted->mode,
+	    AT_SYMLINK_NOFOLLOW) == 0 &&
+	    lchown(sun->sun_path, (uid_t)-1, group->gr_gid) == 0)
 		return 0;
 	*why = strerror(errno);
 	/* Not started as root. */
