@@ -147,6 +147,9 @@ struct smtp_session {
 /* smtp_session.c: a task; the argument is the session. */
 void smtp_session_run(void *);
 
+/* The TLS handshake; false: it failed, and the session ends. */
+bool smtp_session_tls(struct smtp_session *);
+
 /* Deadline of a wait of at most that long, within the session's. */
 int64_t smtp_session_deadline(const struct smtp_session *, int64_t ms);
 
@@ -165,6 +168,9 @@ bool smtp_session_flush(struct smtp_session *);
  */
 bool smtp_session_read_line(struct smtp_session *, size_t max,
     const char **line, size_t *len);
+
+/* smtp_greeting.c: up to the greeting, or what is said instead. */
+void smtp_session_begin(struct smtp_session *);
 
 /*
  * smtp_auth.c: sets up AUTH of a listener, those before it in the server being
