@@ -39,6 +39,24 @@ read_header(const struct client_content *content, struct arena *arena,
 	return 0;
 }
 
+bool
+client_header_is_utf8(const struct client_content *content,
+    struct arena *arena)
+{
+	struct buf bytes = BUF_INIT;
+	const char *end;
+	bool utf8;
+
+	/* One that cannot be read is found out when it's sent. */
+	(void)read_header(content, arena, &bytes);
+	end = bytes.len > 0 ? memmem(bytes.data, bytes.len, "\r\n\r\n", 4) :
+	    NULL;
+	utf8 = bytes.len > 0 && mime_has_eight_bit(bytes.data, end != NULL ?
+	    (size_t)(end - bytes.data) : bytes.len);
+	buf_release(&bytes);
+	return utf8;
+}
+
 /* The slices from that octet on. */
 static const struct slice *
 cut_slices(const struct client_content *content, struct arena *arena,

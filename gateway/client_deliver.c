@@ -2,7 +2,6 @@
 #include "config.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -132,29 +131,7 @@ value_is_safe(const char *value)
 	return true;
 }
 
-/* RFC 6532: header fields beyond ASCII, so far as the header is in memory. */
-static bool
-header_has_high(const struct slice *content, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		const char *end, *p = content[i].data;
-
-		if (p == NULL)
-			return true;
-		end = memmem(p, content[i].len, "\r\n\r\n", 4);
-		if (mime_has_eight_bit(p, end != NULL ? (size_t)(end - p) :
-		    content[i].len))
-			return true;
-		if (end != NULL)
-			return false;
-	}
-	return false;
-}
-
-/*
- * RFC 6531, 3.3: internationalized mail needs SMTPUTF8 at the next hop.  A
- * message that was only declared so, but is plain, passes without.
- */
+/* RFC 6531, 3.3: internationalized mail needs SMTPUTF8 at the next hop. */
 static bool
 needs_utf8(const struct transaction *t)
 {
@@ -166,8 +143,9 @@ needs_utf8(const struct transaction *t)
 		if (mime_has_eight_bit(address, strlen(address)))
 			return true;
 	}
+	/* One that was only declared so, but is plain, passes without. */
 	return t->envelope->smtputf8 &&
-	    header_has_high(t->content.slices, t->content.count);
+	    client_header_is_utf8(&t->content, t->arena);
 }
 
 static bool

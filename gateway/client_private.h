@@ -60,6 +60,9 @@ struct client_content {
 enum convert_result client_convert(const struct client *,
     struct client_content *, struct arena *, const char **why);
 
+/* Whether its header has fields beyond ASCII (RFC 6532). */
+bool client_header_is_utf8(const struct client_content *, struct arena *);
+
 /* --- client_content.c --- */
 
 enum content_result { CONTENT_SENT,

@@ -6,12 +6,14 @@
  * megabyte, "T" takes a TLS handshake, "X" closes, "Z" resets.  Behind its end
  * the server only listens.
  */
+#define _GNU_SOURCE		/* memfd_create */
 #include "gateway/client.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -72,7 +74,7 @@ struct exchange {
 	size_t content_len;
 	const char *want;		/* content as it arrives */
 	const char *sender;
-	bool utf8, refuse_self, nameless;
+	bool utf8, refuse_self, nameless, in_file;
 	enum client_tls tls;
 	int64_t timeout_ms;
 };
@@ -294,6 +296,12 @@ static const struct exchange exchanges[] = {
 	{ "SMTPUTF8 without need", false, 1, { HELLO, ENVELOPE, "S 250 Ok",
 	    "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true, { OK }, "2.0.0",
 	    NULL, true, .utf8 = true },
+	{ "SMTPUTF8 without need, in a file", false, 1, { HELLO, ENVELOPE,
+	    "S 250 Ok", "S 250 Ok", "S 354 go", "D", "S 250 Ok" }, true, { OK },
+	    "2.0.0", NULL, true, .utf8 = true, .in_file = true },
+	{ "SMTPUTF8 header in a file", false, 1, { HELLO }, true, { PERM },
+	    "5.6.7", NULL, true, .utf8 = true, .in_file = true,
+	    .content = BYTES("Subject: \xc3\xa4\r\n\r\nx\r\n") },
 	{ "SMTPUTF8 header", false, 1, { HELLO }, true, { PERM }, "5.6.7",
 	    NULL, true, .utf8 = true,
 	    .content = BYTES("Subject: \xc3\xa4\r\n\r\nx\r\n") },
@@ -542,6 +550,12 @@ deliver(void *argument)
 	for (recipient = envelope.recipients; recipient != NULL;
 	    recipient = recipient->next)
 		results[n++].recipient = recipient;
+	if (exchange->in_file) {
+		content.fd = memfd_create("content", MFD_CLOEXEC);
+		CU_ASSERT_EQUAL(write(content.fd, content.data, content.len),
+		    (ssize_t)content.len);
+		content.data = NULL;
+	}
 	client = client_open(&run->endpoint, &settings, arena, &results[0]);
 	CASE_ASSERT(exchange->name, (client != NULL) == exchange->open);
 	if (client == NULL) {
@@ -554,6 +568,8 @@ deliver(void *argument)
 		CASE_ASSERT(exchange->name, !again || client_alive(client));
 	}
 	client_close(&client);
+	if (content.fd != -1)
+		close(content.fd);
 	arena_free(&arena);
 }
 
