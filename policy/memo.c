@@ -4,16 +4,16 @@
  */
 #include "policy/memo.h"
 
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "policy/service.h"
+#include "policy/subject.h"
 
 #define PLACES		4096
 #define KEPT_MS		60000
-#define DIGEST_SIZE	16
+#define DIGEST_SIZE	SUBJECT_BYTES
 
 struct answered {
 	unsigned char digest[DIGEST_SIZE];
@@ -34,23 +34,14 @@ digest_request(const struct policy_request *request,
 		POLICY_PROTOCOL_STATE, POLICY_POLICY_CONTEXT, POLICY_SERVICE,
 		POLICY_CLIENT_ADDRESS, POLICY_SASL_USERNAME, POLICY_SENDER,
 		POLICY_RECIPIENT };
-	unsigned char bytes[EVP_MAX_MD_SIZE];
-	EVP_MD_CTX *context;
+	enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
+	const char *values[PARTS];
 
 	if (*policy_value(request, POLICY_INSTANCE) == '\0')
 		return false;
-	context = EVP_MD_CTX_new();
-	if (context == NULL || EVP_DigestInit_ex(context, EVP_sha256(),
-	    NULL) != 1)
-		fatal("policy: no SHA-256");
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		const char *value = policy_value(request, parts[i]);
-
-		EVP_DigestUpdate(context, value, strlen(value) + 1);
-	}
-	EVP_DigestFinal_ex(context, bytes, NULL);
-	EVP_MD_CTX_free(context);
-	memcpy(digest, bytes, DIGEST_SIZE);
+	for (size_t i = 0; i < PARTS; i++)
+		values[i] = policy_value(request, parts[i]);
+	subject_bytes(values, PARTS, true, digest);
 	return true;
 }
 

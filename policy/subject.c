@@ -77,20 +77,51 @@ digest_add(EVP_MD_CTX *digest, const char *text)
 	} while (*text++ != '\0');
 }
 
+/* Looking for the algorithm takes OpenSSL longer than a digest. */
+static EVP_MD_CTX *
+begin_digest(void)
+{
+	static EVP_MD_CTX *digest;
+	static EVP_MD *sha256;
+
+	if (digest == NULL) {
+		digest = EVP_MD_CTX_new();
+		sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	}
+	if (digest == NULL || sha256 == NULL ||
+	    EVP_DigestInit_ex(digest, sha256, NULL) != 1)
+		fatal("policy: no SHA-256");
+	return digest;
+}
+
+void
+subject_bytes(const char *const *texts, size_t count, bool exact,
+    unsigned char bytes[SUBJECT_BYTES])
+{
+	EVP_MD_CTX *digest = begin_digest();
+	unsigned char all[EVP_MAX_MD_SIZE];
+
+	for (size_t i = 0; i < count; i++)
+		if (exact)
+			EVP_DigestUpdate(digest, texts[i],
+			    strlen(texts[i]) + 1);
+		else
+			digest_add(digest, texts[i]);
+	EVP_DigestFinal_ex(digest, all, NULL);
+	memcpy(bytes, all, SUBJECT_BYTES);
+}
+
 void
 subject_digest(const char *const *texts, size_t count,
     char hex[SUBJECT_DIGEST_HEX + 1])
 {
-	unsigned char bytes[EVP_MAX_MD_SIZE];
-	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+	static const char digits[] = "0123456789abcdef";
+	unsigned char bytes[SUBJECT_BYTES];
 
-	if (digest == NULL || EVP_DigestInit_ex(digest, EVP_sha256(),
-	    NULL) != 1)
-		fatal("policy: no SHA-256");
-	for (size_t i = 0; i < count; i++)
-		digest_add(digest, texts[i]);
-	EVP_DigestFinal_ex(digest, bytes, NULL);
-	EVP_MD_CTX_free(digest);
-	for (size_t i = 0; i < SUBJECT_DIGEST_HEX / 2; i++)
-		snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+	subject_bytes(texts, count, false, bytes);
+	for (size_t i = 0; i < SUBJECT_BYTES; i++) {
+		hex[2 * i] = digits[bytes[i] >> 4];
+		hex[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	hex[SUBJECT_DIGEST_HEX] = '\0';
 }

@@ -20,8 +20,13 @@ void subject_network(const struct sockaddr_storage *client,
     int64_t ipv4_prefix, int64_t ipv6_prefix,
     char text[SUBJECT_NETWORK_SIZE]);
 
-/* 128 bits of SHA-256 of texts, letters' case ignored, in hexadecimal. */
-#define SUBJECT_DIGEST_HEX 32
+/* 128 bits of SHA-256 of texts; not exact: letters' case is ignored. */
+#define SUBJECT_BYTES 16
+void subject_bytes(const char *const *texts, size_t count, bool exact,
+    unsigned char bytes[SUBJECT_BYTES]);
+
+/* The same, not exact, in hexadecimal. */
+#define SUBJECT_DIGEST_HEX (2 * SUBJECT_BYTES)
 void subject_digest(const char *const *texts, size_t count,
     char hex[SUBJECT_DIGEST_HEX + 1]);
 
