@@ -1,11 +1,12 @@
 /*
  * The store in a file, by SQLite.
  *
- * The calls of one turn of the loop share a transaction: what one costs is a
- * few look-ups in a cached tree.  The answers may come before the commit; a
- * commit that fails, or a crash, loses what was learnt since, no more.  Another
- * process (the successor in a reload) may hold the file for a moment: waiting
- * for it is up to the task, not to SQLite, which would block the loop.
+ * All calls of a tenth of a second share a transaction, and its records are in
+ * memory until it ends: what costs are the pages that it writes.  The answers
+ * come before the commit; a commit that fails, or a crash, loses what was
+ * learnt since, no more.  Another process (the successor in a reload) gets its
+ * turn in between: waiting for it is up to the task, not to SQLite, which would
+ * block the loop.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -20,53 +21,40 @@
 #include "base/log.h"
 #include "base/task.h"
 #include "policy/store_backend.h"
+#include "policy/store_sqlite_cache.h"
+#include "policy/store_sqlite_file.h"
+#include "policy/store_sqlite_turn.h"
 #include "policy/store_tally.h"
 
+#define HOLD_MS		10	/* a transaction, while others wait */
+#define HOLD_MAX_MS	100	/* while nobody does */
+#define CHANGES_MAX	1000	/* what takes a few milliseconds to write */
 #define LOCKED_RETRY_MS	1	/* another process commits */
 #define LOCKED_PAUSE_MS	1000	/* it held the file over a whole budget */
 #define BROKEN_PAUSE_MS	5000	/* the file is unusable */
 #define PRUNE_EVERY_MS	2000
-#define PRUNE_ROWS	2000
 #define WHY_SIZE	512
 
 #define PAGE_ROWS	200
 
-#define VERSION		2
-#define SCHEMA								\
-	"CREATE TABLE IF NOT EXISTS record(key TEXT PRIMARY KEY,"	\
-	" v1 INTEGER, v2 INTEGER, v3 INTEGER, v4 INTEGER,"		\
-	" expires INTEGER NOT NULL) WITHOUT ROWID;"			\
-	"DROP INDEX IF EXISTS record_expires;"
-#define COLUMN(name, type)						\
-	"ALTER TABLE record ADD COLUMN " name " " type " NOT NULL DEFAULT "
-/* Of version 2, behind those of version 1. */
-#define MORE_COLUMNS							\
-	COLUMN("v5", "INTEGER") "0;" COLUMN("v6", "INTEGER") "0;"	\
-	COLUMN("v7", "INTEGER") "0;" COLUMN("v8", "INTEGER") "0;"	\
-	COLUMN("note", "TEXT") "''"
-#define FIELDS		"v1, v2, v3, v4, v5, v6, v7, v8, note, expires"
-
-enum { BEGIN, COMMIT, ROLLBACK, GET, PUT, DELETE, SCAN,
-	PRUNE_END, PRUNE, STATEMENTS };
+enum { BEGIN, COMMIT, ROLLBACK, FOREIGN, GET, PUT, DELETE, SCAN,
+	STATEMENTS };
 
 static const char *const statement_texts[STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
-	[GET] = "SELECT " FIELDS " FROM record "
-	    "WHERE key = ?1 AND expires > ?2",
-	[PUT] = "INSERT OR REPLACE INTO record(key, " FIELDS ") "
+	[FOREIGN] = "PRAGMA data_version",
+	[GET] = "SELECT " SQLITE_FIELDS " FROM record "
+	    "WHERE key = ?1",
+	[PUT] = "INSERT OR REPLACE INTO record(key, " SQLITE_FIELDS ") "
 	    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
 	[DELETE] = "DELETE FROM record WHERE key = ?1",
-	[SCAN] = ("SELECT " FIELDS ", key FROM record "
+	[SCAN] = ("SELECT " SQLITE_FIELDS ", key FROM record "
 	    "WHERE key >= ?1 ORDER BY key LIMIT ?2"),
-	[PRUNE_END] = "SELECT key FROM record WHERE key > ?1 "
-	    "ORDER BY key LIMIT 1 OFFSET ?2",
-	[PRUNE] = ("DELETE FROM record WHERE key > ?1 AND "
-	    "(?2 IS NULL OR key <= ?2) AND expires <= ?3"),
 };
 
-/* Columns of a query that begins with FIELDS. */
+/* Columns of a query that begins with SQLITE_FIELDS. */
 enum { COLUMN_NOTE = STORE_VALUES, COLUMN_EXPIRES, COLUMN_KEY };
 
 struct sqlite {
@@ -74,12 +62,15 @@ struct sqlite {
 	char *path;
 	sqlite3 *db;			/* NULL: not open */
 	sqlite3_stmt *statements[STATEMENTS];
-	struct event *commit;
+	struct sqlite_cache *cache;
+	int64_t version;		/* changes with others' commits */
+	struct event *timer;		/* while in a transaction */
+	struct sqlite_turn turn;
 	bool in_transaction;
+	int64_t begun;			/* when */
 	int64_t not_before;		/* no attempt earlier */
 	int64_t pruned;			/* when, */
 	char *pruned_to;		/* and up to which key; NULL: to none */
-	struct arena *notes;		/* of the step at work */
 	char why[WHY_SIZE];
 };
 
@@ -112,12 +103,13 @@ is_busy(int rc)
 static void
 fail(struct sqlite *sqlite, int rc)
 {
-	const char *text = sqlite->db != NULL ? sqlite3_errmsg(sqlite->db) :
-	    sqlite3_errstr(rc);
+	const char *text = sqlite->db != NULL && !is_busy(rc) ?
+	    sqlite3_errmsg(sqlite->db) : sqlite3_errstr(rc);
 
 	snprintf(sqlite->why, sizeof(sqlite->why), "%s: %s", sqlite->path,
 	    text);
 	store_away(sqlite->store, sqlite->why);
+	sqlite_cache_clear(sqlite->cache);
 	sqlite->not_before = task_deadline(is_busy(rc) ? LOCKED_PAUSE_MS :
 	    BROKEN_PAUSE_MS);
 	if (!is_busy(rc))
@@ -150,56 +142,6 @@ prepare_all(struct sqlite *sqlite)
 	return SQLITE_OK;
 }
 
-/* A number that a query gives; SQLite's code. */
-static int
-query_number(sqlite3 *db, const char *sql, int *number)
-{
-	sqlite3_stmt *statement;
-	int rc;
-
-	rc = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
-	if (rc != SQLITE_OK)
-		return rc;
-	rc = sqlite3_step(statement);
-	if (rc == SQLITE_ROW)
-		*number = sqlite3_column_int(statement, 0);
-	sqlite3_finalize(statement);
-	return rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
-/*
- * Makes the tables, or adds what an older version did not have.  The columns
- * tell which it was: an older version puts its own number into a newer file.
- */
-static int
-bring_up_to_date(sqlite3 *db)
-{
-	char set_version[48];
-	int rc, version = 0, notes = 0;
-
-	rc = query_number(db, "PRAGMA user_version", &version);
-	if (rc != SQLITE_OK || version == VERSION)
-		return rc;
-	snprintf(set_version, sizeof(set_version), "PRAGMA user_version=%d;"
-	    "COMMIT", version > VERSION ? version : VERSION);
-	rc = sqlite3_exec(db, "BEGIN IMMEDIATE;" SCHEMA TALLY_SCHEMA, NULL,
-	    NULL, NULL);
-	if (rc == SQLITE_OK)
-		rc = query_number(db, "SELECT count(*) FROM "
-		    "pragma_table_info('record') WHERE name = 'note'", &notes);
-	if (rc == SQLITE_OK && notes == 0)
-		rc = sqlite3_exec(db, MORE_COLUMNS, NULL, NULL, NULL);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(db, set_version, NULL, NULL, NULL);
-	if (rc != SQLITE_OK && !sqlite3_get_autocommit(db))
-		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-	return rc;
-}
-
-/*
- * NORMAL in WAL mode: a power failure may lose the last seconds, and nothing is
- * synced but at a checkpoint.
- */
 static int
 connect_file(struct sqlite *sqlite)
 {
@@ -208,78 +150,82 @@ connect_file(struct sqlite *sqlite)
 	if (sqlite->db != NULL && sqlite->statements[0] != NULL)
 		return SQLITE_OK;
 	disconnect(sqlite);
-	rc = sqlite3_open_v2(sqlite->path, &sqlite->db, SQLITE_OPEN_READWRITE |
-	    SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(sqlite->db, "PRAGMA journal_mode=WAL;"
-		    "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY;"
-		    "PRAGMA journal_size_limit=16777216;"
-		    "PRAGMA cache_size=-32768; PRAGMA wal_autocheckpoint=4000", NULL, NULL, NULL);
-	if (rc == SQLITE_OK)
-		rc = bring_up_to_date(sqlite->db);
-	if (rc == SQLITE_OK)
-		rc = prepare_all(sqlite);
-	return rc;
+	rc = sqlite_file_open(sqlite->path, &sqlite->db);
+	return rc == SQLITE_OK ? prepare_all(sqlite) : rc;
 }
 
-/* The last key of the next part; NULL: there are fewer records than that. */
-static int
-prune_end(struct sqlite *sqlite, const char *from, char **end)
-{
-	sqlite3_stmt *statement = sqlite->statements[PRUNE_END];
-	int rc;
-
-	*end = NULL;
-	sqlite3_bind_text(statement, 1, from, -1, SQLITE_STATIC);
-	sqlite3_bind_int64(statement, 2, PRUNE_ROWS - 1);
-	rc = sqlite3_step(statement);
-	if (rc == SQLITE_ROW && (*end = strdup((const char *)
-	    sqlite3_column_text(statement, 0))) == NULL)
-		fatal("out of memory (store)");
-	sqlite3_reset(statement);
-	sqlite3_clear_bindings(statement);
-	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
-/*
- * Takes what has expired out of one part of the records after the other.  An
- * index by that time would cost more, at each write, than the records.
- */
 static int
 prune(struct sqlite *sqlite)
 {
-	sqlite3_stmt *statement = sqlite->statements[PRUNE];
-	const char *from = sqlite->pruned_to != NULL ? sqlite->pruned_to : "";
-	char *end;
-	int rc;
-
 	if (task_now() < sqlite->pruned + PRUNE_EVERY_MS)
 		return SQLITE_OK;
 	sqlite->pruned = task_now();
-	if ((rc = prune_end(sqlite, from, &end)) != SQLITE_OK)
-		return rc;
-	sqlite3_bind_text(statement, 1, from, -1, SQLITE_STATIC);
-	sqlite3_bind_text(statement, 2, end, -1, SQLITE_STATIC);
-	sqlite3_bind_int64(statement, 3, clock_wall_ms());
-	rc = run_statement(sqlite, PRUNE);
-	sqlite3_clear_bindings(statement);
-	free(sqlite->pruned_to);
-	sqlite->pruned_to = end;
+	return sqlite_file_prune(sqlite->db, &sqlite->pruned_to);
+}
+
+/* --- records in memory --- */
+
+static void
+bind_record(sqlite3_stmt *statement, const struct store_record *record)
+{
+	for (int i = 0; i < STORE_VALUES; i++)
+		sqlite3_bind_int64(statement, i + 2, record->values[i]);
+	sqlite3_bind_text(statement, COLUMN_NOTE + 2, record->note, -1,
+	    SQLITE_STATIC);
+	sqlite3_bind_int64(statement, COLUMN_EXPIRES + 2, record->expires_ms);
+}
+
+/* Writes what was changed. */
+static int
+write_changed(struct sqlite *sqlite)
+{
+	struct sqlite_cached *cached;
+	int rc = SQLITE_OK;
+
+	while (rc == SQLITE_OK && (cached = sqlite_cache_changed(
+	    sqlite->cache)) != NULL) {
+		int which = cached->exists ? PUT : DELETE;
+		sqlite3_stmt *statement = sqlite->statements[which];
+
+		sqlite3_bind_text(statement, 1, cached->key, -1,
+		    SQLITE_STATIC);
+		if (cached->exists)
+			bind_record(statement, &cached->record);
+		rc = run_statement(sqlite, which);
+		sqlite3_clear_bindings(statement);
+	}
 	return rc;
 }
 
-/* At the end of a turn of the loop. */
-static void
-commit(evutil_socket_t fd, short what, void *argument)
+/* Others have committed since we last did: what is in memory may be old. */
+static int
+look_for_others(struct sqlite *sqlite)
 {
-	struct sqlite *sqlite = argument;
+	sqlite3_stmt *statement = sqlite->statements[FOREIGN];
+	int64_t version;
 	int rc;
 
-	(void)fd;
-	(void)what;
+	rc = sqlite3_step(statement);
+	version = sqlite3_column_int64(statement, 0);
+	sqlite3_reset(statement);
+	if (rc != SQLITE_ROW || version != sqlite->version)
+		sqlite_cache_clear(sqlite->cache);
+	sqlite->version = version;
+	return rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/* --- transactions --- */
+
+static void
+commit(struct sqlite *sqlite)
+{
+	int rc;
+
 	if (!sqlite->in_transaction)
 		return;
-	rc = prune(sqlite);
+	rc = write_changed(sqlite);
+	if (rc == SQLITE_OK)
+		rc = prune(sqlite);
 	if (rc == SQLITE_OK)
 		rc = run_statement(sqlite, COMMIT);
 	sqlite->in_transaction = false;
@@ -290,25 +236,68 @@ commit(evutil_socket_t fd, short what, void *argument)
 		run_statement(sqlite, ROLLBACK);
 }
 
+static void
+watch_time(struct sqlite *sqlite)
+{
+	const struct timeval soon = { 0, HOLD_MS * 1000 };
+
+	event_add(sqlite->timer, &soon);
+}
+
+static void
+look_at_time(evutil_socket_t fd, short what, void *argument)
+{
+	struct sqlite *sqlite = argument;
+
+	(void)fd;
+	(void)what;
+	if (!sqlite->in_transaction)
+		return;
+	if (task_now() >= sqlite->begun + HOLD_MAX_MS ||
+	    sqlite_turn_wanted(&sqlite->turn))
+		commit(sqlite);
+	else
+		watch_time(sqlite);
+}
+
+static int
+try_to_begin(struct sqlite *sqlite)
+{
+	int rc;
+
+	if ((rc = connect_file(sqlite)) != SQLITE_OK)
+		return rc;
+	if (!sqlite_turn_take(&sqlite->turn))
+		return SQLITE_BUSY;
+	if ((rc = run_statement(sqlite, BEGIN)) != SQLITE_OK)
+		return rc;
+	sqlite_turn_give(&sqlite->turn);
+	sqlite->in_transaction = true;
+	sqlite->begun = task_now();
+	watch_time(sqlite);
+	return look_for_others(sqlite);
+}
+
 /* Makes sure that a transaction is open; waits for other processes. */
 static int
 begin(struct sqlite *sqlite, int64_t deadline)
 {
-	const struct timeval soon = { 0, 0 };
 	int rc;
 
+	if (sqlite_cache_changes(sqlite->cache) >= CHANGES_MAX ||
+	    sqlite_cache_full(sqlite->cache))
+		commit(sqlite);
+	if (sqlite_cache_full(sqlite->cache))
+		sqlite_cache_clear(sqlite->cache);
 	while (!sqlite->in_transaction) {
-		rc = connect_file(sqlite);
+		rc = try_to_begin(sqlite);
 		if (rc == SQLITE_OK)
-			rc = run_statement(sqlite, BEGIN);
-		if (rc == SQLITE_OK) {
-			sqlite->in_transaction = true;
-			event_add(sqlite->commit, &soon);
 			break;
-		}
 		if (!is_busy(rc) || task_now() >= deadline ||
-		    task_sleep(LOCKED_RETRY_MS) != 0)
+		    task_sleep(LOCKED_RETRY_MS) != 0) {
+			sqlite_turn_give(&sqlite->turn);
 			return rc;
+		}
 	}
 	return SQLITE_OK;
 }
@@ -319,74 +308,87 @@ store_now(const struct store_records *records)
 	return records->now;
 }
 
+/* The note is SQLite's, until the statement goes on. */
 static void
-read_columns(sqlite3_stmt *statement, struct arena *arena,
-    struct store_record *record)
+read_columns(sqlite3_stmt *statement, struct store_record *record)
 {
 	const void *note = sqlite3_column_text(statement, COLUMN_NOTE);
 
 	for (int i = 0; i < STORE_VALUES; i++)
 		record->values[i] = sqlite3_column_int64(statement, i);
-	record->note = arena_strdup(arena, note != NULL ? note : "");
+	record->note = note != NULL ? note : "";
 	record->expires_ms = sqlite3_column_int64(statement, COLUMN_EXPIRES);
+}
+
+/* From the file if it is not in memory.  NULL: that failed. */
+static struct sqlite_cached *
+find_record(struct store_records *records, const char *key)
+{
+	struct sqlite *sqlite = records->sqlite;
+	sqlite3_stmt *statement = sqlite->statements[GET];
+	struct sqlite_cached *cached;
+	int rc;
+
+	if (records->error != SQLITE_OK)
+		return NULL;
+	if ((cached = sqlite_cache_find(sqlite->cache, key)) != NULL)
+		return cached;
+	sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+	rc = sqlite3_step(statement);
+	if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+		cached = sqlite_cache_add(sqlite->cache, key);
+	else
+		records->error = rc;
+	if (rc == SQLITE_ROW) {
+		struct store_record record;
+
+		read_columns(statement, &record);
+		sqlite_cache_fill(sqlite->cache, cached, &record);
+	}
+	sqlite3_reset(statement);
+	sqlite3_clear_bindings(statement);
+	return cached;
 }
 
 bool
 store_get(struct store_records *records, const char *key,
     struct store_record *record)
 {
-	sqlite3_stmt *statement = records->sqlite->statements[GET];
-	int rc;
+	const struct sqlite_cached *cached = find_record(records, key);
 
 	*record = (struct store_record){ .note = "" };
-	if (records->error != SQLITE_OK)
+	if (cached == NULL || !cached->exists ||
+	    cached->record.expires_ms <= records->now)
 		return false;
-	sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
-	sqlite3_bind_int64(statement, 2, records->now);
-	rc = sqlite3_step(statement);
-	if (rc == SQLITE_ROW)
-		read_columns(statement, records->sqlite->notes, record);
-	else if (rc != SQLITE_DONE)
-		records->error = rc;
-	sqlite3_reset(statement);
-	sqlite3_clear_bindings(statement);
-	return rc == SQLITE_ROW;
+	*record = cached->record;
+	return true;
 }
 
 static void
-change(struct store_records *records, int which, const char *key)
+change(struct store_records *records, const char *key,
+    const struct store_record *record)
 {
-	sqlite3_stmt *statement = records->sqlite->statements[which];
-	int rc;
+	struct sqlite_cache *cache = records->sqlite->cache;
+	struct sqlite_cached *cached;
 
-	sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
-	rc = run_statement(records->sqlite, which);
-	if (rc != SQLITE_OK)
-		records->error = rc;
-	sqlite3_clear_bindings(statement);
+	if (records->error != SQLITE_OK)
+		return;
+	if ((cached = sqlite_cache_find(cache, key)) == NULL)
+		cached = sqlite_cache_add(cache, key);
+	sqlite_cache_change(cache, cached, record);
 }
 
 void
 store_put(struct store_records *records, const char *key,
     const struct store_record *record)
 {
-	sqlite3_stmt *statement = records->sqlite->statements[PUT];
-
-	if (records->error != SQLITE_OK)
-		return;
-	for (int i = 0; i < STORE_VALUES; i++)
-		sqlite3_bind_int64(statement, i + 2, record->values[i]);
-	sqlite3_bind_text(statement, COLUMN_NOTE + 2,
-	    record->note != NULL ? record->note : "", -1, SQLITE_STATIC);
-	sqlite3_bind_int64(statement, COLUMN_EXPIRES + 2, record->expires_ms);
-	change(records, PUT, key);
+	change(records, key, record);
 }
 
 void
 store_delete(struct store_records *records, const char *key)
 {
-	if (records->error == SQLITE_OK)
-		change(records, DELETE, key);
+	change(records, key, NULL);
 }
 
 /* For what is done at once; UNKNOWN if not even that may begin. */
@@ -400,7 +402,6 @@ begin_records(struct sqlite *sqlite, int64_t shift_ms, int64_t deadline,
 		return ANSWER_UNKNOWN;
 	records->error = begin(sqlite, deadline);
 	records->now = clock_wall_ms() + shift_ms;
-	arena_reset(sqlite->notes);
 	return ANSWER_YES;
 }
 
@@ -474,7 +475,9 @@ read_page(struct store_records *records, const char *prefix, struct buf *from,
 		more = strncmp(row->key, prefix, strlen(prefix)) == 0;
 		if (!more)
 			break;
-		read_columns(statement, page->arena, &row->record);
+		read_columns(statement, &row->record);
+		row->record.note = arena_strdup(page->arena,
+		    row->record.note);
 		if (row->record.expires_ms > records->now)
 			page->count++;
 		more = ++rows == PAGE_ROWS;
@@ -506,6 +509,8 @@ sqlite_scan(void *state, const char *prefix, int64_t shift_ms,
 	if (from->len == 0)
 		buf_puts(from, prefix);
 	if (records.error == SQLITE_OK)
+		records.error = write_changed(records.sqlite);
+	if (records.error == SQLITE_OK)
 		more = read_page(&records, prefix, from, page);
 	return end_records(&records, deadline, more ? ANSWER_YES : ANSWER_NO);
 }
@@ -536,7 +541,7 @@ store_sqlite_failed(void *state, int rc)
 void
 store_sqlite_commit(void *state)
 {
-	commit(-1, 0, state);
+	commit(state);
 }
 
 static void *
@@ -550,10 +555,11 @@ sqlite_open(struct store *store, const struct conf *conf, const char *path,
 	(void)why;
 	if ((sqlite = calloc(1, sizeof(*sqlite))) == NULL ||
 	    (sqlite->path = strdup(path)) == NULL ||
-	    (sqlite->commit = evtimer_new(task_base(), commit,
+	    (sqlite->timer = evtimer_new(task_base(), look_at_time,
 	    sqlite)) == NULL)
 		fatal("out of memory (store)");
-	sqlite->notes = arena_new(0);
+	sqlite->cache = sqlite_cache_new();
+	sqlite->turn = (struct sqlite_turn)SQLITE_TURN_INIT(sqlite->path);
 	sqlite->store = store;
 	/* A damaged file is known at the start, not at the first mail. */
 	rc = connect_file(sqlite);
@@ -567,10 +573,11 @@ sqlite_close(void *state)
 {
 	struct sqlite *sqlite = state;
 
-	commit(-1, 0, sqlite);
-	event_free(sqlite->commit);
+	commit(sqlite);
+	event_free(sqlite->timer);
 	disconnect(sqlite);
-	arena_free(&sqlite->notes);
+	sqlite_turn_release(&sqlite->turn);
+	sqlite_cache_free(&sqlite->cache);
 	free(sqlite->path);
 	free(sqlite->pruned_to);
 	free(sqlite);

@@ -347,6 +347,8 @@ subtest 'SQLite: a file that is damaged at work' => sub {
 	my $file = "$server->{dir}/state/policy/store.db";
 
 	ask("a$_\@sender.test") for 1 .. 300;
+	wait_for('the commit', sub { (run_command('sqlite3', $file,
+	    'SELECT count(*) FROM record'))[1] >= 300 });
 	# What is in the log goes into the file, and that is overwritten.
 	run_command('sqlite3', $file, 'PRAGMA wal_checkpoint(TRUNCATE)');
 	open my $pages, '+<', $file or die "$file: $!";
