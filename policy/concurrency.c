@@ -101,7 +101,6 @@ make_take(const struct concurrency *concurrency, struct arena *arena,
 		.want = 1,
 		.unit_us = 1,
 		.burst = find_maximum(concurrency, subject),
-		.reserve = true,
 	};
 }
 

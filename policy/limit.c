@@ -14,6 +14,7 @@
 #include "policy/limit_command.h"
 #include "policy/limit_count.h"
 #include "policy/limit_key.h"
+#include "policy/limit_past.h"
 #include "policy/service.h"
 
 #define KIND		"limit"		/* of keys in the store */
@@ -29,6 +30,7 @@ struct limit {
 	struct limit_key key;
 	struct limit_rate rate;
 	struct store *store;
+	struct limit_past *past;
 	struct counter *answers[3];
 };
 
@@ -212,7 +214,8 @@ ask(struct limit *limit, const struct policy_query *query,
 	if (query->state == POLICY_AT_RCPT &&
 	    limit->options->count == COUNT_RECIPIENTS)
 		take.recipient = subject->recipient;
-	take.reserve = query->ours;
+	if (!query->ours)
+		take.past = limit->past;
 	answer = limit_count_take(limit->store, &take, &state, &why);
 	if (answer == ANSWER_NO)
 		refuse(limit, &take, &state, decision);
@@ -288,6 +291,15 @@ filter_states(const struct conf_section *section)
 
 /* --- set-up --- */
 
+static void
+release(void *instance)
+{
+	struct limit *limit = instance;
+
+	limit_past_free(&limit->past);
+	free(limit);
+}
+
 static void *
 setup(const struct conf *conf, const struct conf_section *section,
     struct store *store, const char **why)
@@ -305,6 +317,7 @@ setup(const struct conf *conf, const struct conf_section *section,
 	limit->options = o;
 	limit->name = section->title;
 	limit->store = store;
+	limit->past = limit_past_new();
 	for (size_t i = 0; i < 3; i++) {
 		char labels[256] = "";
 
@@ -316,14 +329,8 @@ setup(const struct conf *conf, const struct conf_section *section,
 	if (limit_key_parse(o->key, &limit->key, why) == 0 &&
 	    limit_rate_parse(o->rate, o->burst, &limit->rate, why) == 0)
 		return limit;
-	free(limit);
+	release(limit);
 	return NULL;
-}
-
-static void
-release(void *instance)
-{
-	free(instance);
 }
 
 static int

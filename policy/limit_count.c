@@ -20,6 +20,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "policy/limit_past.h"
 #include "policy/store.h"
 #include "policy/subject.h"
 
@@ -37,9 +38,8 @@ enum { ARRIVAL_US, EPOCH, HELD, UNIT_US = HELD + BUCKETS };
 enum { TAKEN, RESERVED, RESERVED_EPOCH };
 
 enum { KEY_SUBJECT, KEY_MESSAGE, KEY_COUNT };
-enum { TAKE_UNIT_US, TAKE_BURST, TAKE_WANT, TAKE_WIDTH, TAKE_RESERVE,
-	TAKE_ARGUMENTS };
-enum { TEXT_MARK, TEXT_SUBJECT, TEXT_COUNT };
+enum { TAKE_UNIT_US, TAKE_BURST, TAKE_WANT, TAKE_WIDTH, TAKE_ARGUMENTS };
+enum { TEXT_SUBJECT, TEXT_MARK, TEXT_COUNT };
 enum { RESULT_WAIT_US, RESULT_USED, RESULT_HELD, RESULT_BACKLOG_US,
 	RESULT_COUNT };
 enum { SETTLE_COUNT, SETTLE_UNIT_US, SETTLE_WIDTH, SETTLE_ARGUMENTS };
@@ -134,50 +134,68 @@ put_message(struct store_records *records, const char *key,
 	store_put(records, key, message);
 }
 
-/* Reserves or charges what is needed, or renews what is reserved. */
-static void
-take_units(struct store_records *records, const int64_t *a, int64_t need,
-    int64_t unit_us, int64_t subject[], int64_t message[])
+/* What is in use, and whether there is room for so many more. */
+static bool
+has_room(struct store_records *records, const int64_t *a, int64_t need,
+    int64_t subject[], int64_t *results)
 {
-	message[TAKEN] += need;
-	subject[UNIT_US] = unit_us;
-	if (a[TAKE_RESERVE] == 0) {
-		charge(records, subject, need, unit_us);
-		return;
-	}
-	give_back(subject, message);
-	message[RESERVED] += need;
-	message[RESERVED_EPOCH] = subject[EPOCH];
-	subject[HELD] += message[RESERVED];
-}
+	int64_t now = store_now(records), backlog, held;
 
-static enum answer
-take_run(struct store_records *records, const char *const *keys,
-    const int64_t *a, const char *const *texts, int64_t *results)
-{
-	int64_t now = store_now(records), unit = a[TAKE_UNIT_US];
-	int64_t need, backlog, held;
-	struct store_record subject, message;
-	int64_t *v = subject.values, *m = message.values;
-
-	store_get(records, keys[KEY_SUBJECT], &subject);
-	store_get(records, keys[KEY_MESSAGE], &message);
-	if (unit == 0)
-		unit = v[UNIT_US] > 0 ? v[UNIT_US] : 1;
-	need = needed(&message, texts[TEXT_MARK], a[TAKE_WANT]);
-	backlog = v[ARRIVAL_US] > now * 1000 ? v[ARRIVAL_US] - now * 1000 : 0;
-	held = roll(v, now / a[TAKE_WIDTH]);
-	results[RESULT_USED] = held + (backlog + unit - 1) / unit;
+	if (a[TAKE_UNIT_US] != 0)
+		subject[UNIT_US] = a[TAKE_UNIT_US];
+	if (subject[UNIT_US] == 0)
+		subject[UNIT_US] = 1;
+	backlog = subject[ARRIVAL_US] > now * 1000 ?
+	    subject[ARRIVAL_US] - now * 1000 : 0;
+	held = roll(subject, now / a[TAKE_WIDTH]);
+	results[RESULT_USED] = held + (backlog + subject[UNIT_US] - 1) /
+	    subject[UNIT_US];
 	results[RESULT_HELD] = held;
 	results[RESULT_BACKLOG_US] = backlog;
 	results[RESULT_WAIT_US] = backlog + (held + need - a[TAKE_BURST]) *
-	    unit;
-	if (need > 0 && results[RESULT_WAIT_US] > 0)
+	    subject[UNIT_US];
+	return need == 0 || results[RESULT_WAIT_US] <= 0;
+}
+
+/* Units that are charged at once. */
+static enum answer
+charge_run(struct store_records *records, const char *const *keys,
+    const int64_t *a, const char *const *texts, int64_t *results)
+{
+	struct store_record subject;
+
+	store_get(records, keys[KEY_SUBJECT], &subject);
+	if (!has_room(records, a, a[TAKE_WANT], subject.values, results))
 		return ANSWER_NO;
-	if (need == 0 && (a[TAKE_RESERVE] == 0 || m[RESERVED] == 0 ||
-	    m[RESERVED_EPOCH] == v[EPOCH]))
+	if (a[TAKE_WANT] == 0)
 		return ANSWER_YES;
-	take_units(records, a, need, unit, v, m);
+	charge(records, subject.values, a[TAKE_WANT], a[TAKE_UNIT_US]);
+	subject.note = texts[TEXT_SUBJECT];
+	put_subject(records, keys[KEY_SUBJECT], &subject, a[TAKE_WIDTH]);
+	return ANSWER_YES;
+}
+
+/* Units that are reserved; what the message has reserved is renewed. */
+static enum answer
+reserve_run(struct store_records *records, const char *const *keys,
+    const int64_t *a, const char *const *texts, int64_t *results)
+{
+	struct store_record subject, message;
+	int64_t need, *m = message.values;
+
+	store_get(records, keys[KEY_SUBJECT], &subject);
+	store_get(records, keys[KEY_MESSAGE], &message);
+	need = needed(&message, texts[TEXT_MARK], a[TAKE_WANT]);
+	if (!has_room(records, a, need, subject.values, results))
+		return ANSWER_NO;
+	if (need == 0 && (m[RESERVED] == 0 ||
+	    m[RESERVED_EPOCH] == subject.values[EPOCH]))
+		return ANSWER_YES;
+	give_back(subject.values, m);
+	m[TAKEN] += need;
+	m[RESERVED] += need;
+	m[RESERVED_EPOCH] = subject.values[EPOCH];
+	subject.values[HELD] += m[RESERVED];
 	subject.note = texts[TEXT_SUBJECT];
 	put_subject(records, keys[KEY_SUBJECT], &subject, a[TAKE_WIDTH]);
 	put_message(records, keys[KEY_MESSAGE], &message, need > 0 ?
@@ -185,7 +203,7 @@ take_run(struct store_records *records, const char *const *keys,
 	return ANSWER_YES;
 }
 
-/* What both scripts need. */
+/* What the scripts need. */
 #define SCRIPT_HEAD							\
 	"local us = now * 1000\n"					\
 	"local function none() return {0, 0, 0, 0, 0, 0, 0, 0} end\n"	\
@@ -217,17 +235,47 @@ take_run(struct store_records *records, const char *const *keys,
 	"  else del(k[1]) end\n"					\
 	"end\n"
 
-static const struct store_step take_step = {
-	.name = "limit-take",
+/* As has_room(). */
+#define SCRIPT_ROOM							\
+	"local unit, burst, want, width = a[1], a[2], a[3], a[4]\n"	\
+	"local wait, used, held, backlog\n"				\
+	"local function has_room(v, need)\n"				\
+	"  if unit ~= 0 then v[8] = unit end\n"				\
+	"  v[8] = math.max(v[8], 1)\n"					\
+	"  backlog = math.max(v[1] - us, 0)\n"				\
+	"  held = roll(v, math.floor(now / width))\n"			\
+	"  used = held + math.ceil(backlog / v[8])\n"			\
+	"  wait = backlog + (held + need - burst) * v[8]\n"		\
+	"  return need == 0 or wait <= 0\n"				\
+	"end\n"
+
+static const struct store_step charge_step = {
+	.name = "limit-charge",
+	.keys = 1, .arguments = TAKE_ARGUMENTS, .texts = 1,
+	.results = RESULT_COUNT,
+	.run = charge_run,
+	.script = SCRIPT_HEAD SCRIPT_ROOM
+	    "local v = get(k[1]) or none()\n"
+	    "if not has_room(v, want) then\n"
+	    "  return 0, wait, used, held, backlog\n"
+	    "end\n"
+	    "if want > 0 then\n"
+	    "  charge(v, want, unit)\n"
+	    "  v.note = t[1]\n"
+	    "  put_subject(v, width)\n"
+	    "end\n"
+	    "return 1, wait, used, held, backlog\n",
+};
+
+static const struct store_step reserve_step = {
+	.name = "limit-reserve",
 	.keys = KEY_COUNT, .arguments = TAKE_ARGUMENTS, .texts = TEXT_COUNT,
 	.results = RESULT_COUNT,
-	.run = take_run,
-	.script = SCRIPT_HEAD
-	    "local unit, burst, want, width = a[1], a[2], a[3], a[4]\n"
-	    "local reserve, mark = a[5] ~= 0, t[1]\n"
+	.run = reserve_run,
+	.script = SCRIPT_HEAD SCRIPT_ROOM
+	    "local mark = t[2]\n"
 	    "local v, m = get(k[1]) or none(), get(k[2]) or none()\n"
 	    "local note = m.note or ''\n"
-	    "if unit == 0 then unit = math.max(v[8], 1) end\n"
 	    "local need = math.max(want - m[1], 0)\n"
 	    "if mark ~= '' then\n"
 	    "  need = 1\n"
@@ -235,25 +283,16 @@ static const struct store_step take_step = {
 	    "    if note:sub(i, i + 5) == mark then need = 0 end\n"
 	    "  end\n"
 	    "end\n"
-	    "local backlog = math.max(v[1] - us, 0)\n"
-	    "local held = roll(v, math.floor(now / width))\n"
-	    "local used = held + math.ceil(backlog / unit)\n"
-	    "local wait = backlog + (held + need - burst) * unit\n"
-	    "if need > 0 and wait > 0 then\n"
+	    "if not has_room(v, need) then\n"
 	    "  return 0, wait, used, held, backlog\n"
 	    "end\n"
-	    "if need == 0 and (not reserve or m[2] == 0 or m[3] == v[2]) then\n"
+	    "if need == 0 and (m[2] == 0 or m[3] == v[2]) then\n"
 	    "  return 1, wait, used, held, backlog\n"
 	    "end\n"
-	    "m[1] = m[1] + need\n"
-	    "if reserve then\n"
-	    "  give_back(v, m)\n"
-	    "  m[2], m[3] = m[2] + need, v[2]\n"
-	    "  v[3] = v[3] + m[2]\n"
-	    "else\n"
-	    "  charge(v, need, unit)\n"
-	    "end\n"
-	    "v[8], v.note = unit, t[2]\n"
+	    "give_back(v, m)\n"
+	    "m[1], m[2], m[3] = m[1] + need, m[2] + need, v[2]\n"
+	    "v[3] = v[3] + m[2]\n"
+	    "v.note = t[1]\n"
 	    "put_subject(v, width)\n"
 	    "m.note = need > 0 and note .. mark or note\n"
 	    "if #m.note > 498 then m.note = m.note:sub(7) end\n"
@@ -329,39 +368,77 @@ name_message(const struct limit_take *take, char key[KEY_SIZE])
 /* --- for others --- */
 
 static enum answer
-run_take(struct store *store, const struct limit_take *take,
-    const char *const *keys, const char *mark, int64_t *results,
-    const char **why)
+run_take(struct store *store, const struct store_step *step,
+    const struct limit_take *take, int64_t want, const char *const *keys,
+    const char *mark, int64_t *results, const char **why)
 {
 	char shown[SUBJECT_MAX + 1];
-	const char *const texts[TEXT_COUNT] = { mark, shown };
+	const char *const texts[TEXT_COUNT] = { shown, mark };
 	const int64_t arguments[TAKE_ARGUMENTS] = { take->unit_us,
-		take->burst, take->want, WIDTH_MS, take->reserve };
+		take->burst, want, WIDTH_MS };
 
 	snprintf(shown, sizeof(shown), "%s", take->subject);
 	for (char *c = shown; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ')
 			*c = '?';
-	return store_run(store, &take_step, keys, arguments, texts, results,
-	    why);
+	return store_run(store, step, keys, arguments, texts, results, why);
 }
 
-enum answer
-limit_count_take(struct store *store, const struct limit_take *take,
-    struct limit_state *state, const char **why)
+static enum answer
+reserve(struct store *store, const struct limit_take *take,
+    int64_t *results, const char **why)
 {
 	char subject[KEY_SIZE], message[KEY_SIZE];
 	const char *const keys[KEY_COUNT] = { subject, message };
 	char hex[SUBJECT_DIGEST_HEX + 1] = "";
-	int64_t results[RESULT_COUNT] = { 0 };
-	enum answer answer;
 
 	name_subject(&take->scope, take->subject, subject);
 	name_message(take, message);
 	if (take->recipient != NULL)
 		subject_digest(&take->recipient, 1, hex);
 	hex[MARK_SIZE] = '\0';
-	answer = run_take(store, take, keys, hex, results, why);
+	return run_take(store, &reserve_step, take, take->want, keys, hex,
+	    results, why);
+}
+
+/* Of what is wanted, what was not taken before. */
+static enum answer
+charge_rest(struct store *store, const struct limit_take *take,
+    int64_t *results, const char **why)
+{
+	bool one = take->recipient != NULL;
+	struct limit_past_key all = limit_past_key(take->subject,
+	    take->message, ""), mine = limit_past_key(take->subject,
+	    take->message, one ? take->recipient : "");
+	int64_t want = (one ? 1 : take->want) - limit_past_get(take->past,
+	    &mine);
+	char subject[KEY_SIZE];
+	const char *const keys[] = { subject };
+	enum answer answer;
+
+	if (want <= 0)
+		return ANSWER_YES;
+	name_subject(&take->scope, take->subject, subject);
+	answer = run_take(store, &charge_step, take, want, keys, NULL,
+	    results, why);
+	if (answer != ANSWER_YES)
+		return answer;
+	limit_past_put(take->past, &all, limit_past_get(take->past, &all) +
+	    want);
+	if (one)
+		limit_past_put(take->past, &mine, 1);
+	return ANSWER_YES;
+}
+
+enum answer
+limit_count_take(struct store *store, const struct limit_take *take,
+    struct limit_state *state, const char **why)
+{
+	int64_t results[RESULT_COUNT] = { 0 };
+	enum answer answer;
+
+	answer = take->past == NULL ? reserve(store, take, results, why) :
+	    charge_rest(store, take, results, why);
 	state->used = results[RESULT_USED];
 	state->reserved = results[RESULT_HELD];
 	state->wait_ms = answer == ANSWER_NO ?
@@ -410,17 +487,14 @@ find_subject(void *argument, const char *key,
 
 /* Nothing is asked for, so nothing changes. */
 static enum answer
-show_one(struct store *store, const struct limit_scope *scope,
+show_one(struct store *store,
     const char *key, const char *subject, struct buf *out, const char **why)
 {
-	const struct limit_take take = { .subject = "" };
-	char message[KEY_SIZE];
-	const char *const keys[KEY_COUNT] = { key, message };
+	const struct limit_take nothing = { .subject = "" };
 	int64_t results[RESULT_COUNT] = { 0 };
 
-	snprintf(message, sizeof(message), "%s-by%s:", scope->kind,
-	    key + strlen(scope->kind));
-	if (run_take(store, &take, keys, "", results, why) == ANSWER_UNKNOWN)
+	if (run_take(store, &charge_step, &nothing, 0, &key, NULL, results,
+	    why) == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
 	if (results[RESULT_USED] > 0)
 		buf_printf(out, "%s used=%lld reserved=%lld free_in=%lld\n",
@@ -442,7 +516,7 @@ show_all(struct store *store, const struct limit_scope *scope,
 	    scope->name);
 	answer = store_scan(store, prefix, find_subject, found, why);
 	for (size_t i = 0; i < found->count && answer == ANSWER_YES; i++)
-		answer = show_one(store, scope, found->keys[i],
+		answer = show_one(store, found->keys[i],
 		    found->subjects[i], out, why);
 	if (found->more)
 		buf_puts(out, "and more\n");
@@ -459,7 +533,7 @@ limit_count_show(struct store *store, const struct limit_scope *scope,
 
 	if (subject != NULL) {
 		name_subject(scope, subject, key);
-		return show_one(store, scope, key, subject, out, why);
+		return show_one(store, key, subject, out, why);
 	}
 	if ((found = calloc(1, sizeof(*found))) == NULL)
 		fatal("out of memory (limit)");

@@ -6,7 +6,8 @@
  *
  * What was taken for a message is remembered with it: asked again about the
  * same recipient of the same message, the answer is the same and nothing more
- * is taken.
+ * is taken.  If it was reserved, the store remembers it, else this process
+ * (limit_past.h).
  */
 #ifndef POLICY_LIMIT_COUNT_H
 #define POLICY_LIMIT_COUNT_H
@@ -17,6 +18,7 @@
 #include "base/answer.h"
 
 struct buf;
+struct limit_past;
 struct store;
 
 /* A reservation that nobody renews lasts so long, and 1/4 more at most. */
@@ -35,12 +37,13 @@ struct limit_take {
 	int64_t want;			/* units for the message in all */
 	int64_t unit_us;		/* a unit is free again after this */
 	int64_t burst;			/* units at a time */
-	bool reserve;
+	/* What it was taken for before; NULL: it is reserved. */
+	struct limit_past *past;
 };
 
 struct limit_state {
 	int64_t wait_ms;		/* NO: when there will be room */
-	int64_t used;			/* units, with those reserved */
+	int64_t used;			/* NO: units, with those reserved */
 	int64_t reserved;
 };
 

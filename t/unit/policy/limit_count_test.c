@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/task.h"
+#include "policy/limit_past.h"
 #include "policy/store.h"
 #include "t/unit/policy/rig.h"
 #include "t/unit/unit.h"
@@ -23,18 +24,18 @@ static const struct act {
 	const char *subject, *message, *recipient;
 	int64_t count;			/* for WANT, SETTLE */
 	enum answer want;
-	int64_t used, reserved;		/* before it; -1: whatever */
+	int64_t used, reserved;		/* before it; -1: not told */
 	int64_t wait_s;			/* NO: about this */
 } acts[] = {
 	/* Three units at a time, each free again after a minute. */
 	{ "first", 0, TAKE, "joe", "m1", "a", 0, ANSWER_YES, 0, 0, 0 },
 	{ "second", 0, TAKE, "joe", "m1", "b", 0, ANSWER_YES, 1, 0, 0 },
-	{ "the same again", 0, TAKE, "JOE", "m1", "B", 0, ANSWER_YES, 2, 0,
+	{ "the same again", 0, TAKE, "JOE", "m1", "B", 0, ANSWER_YES, 0, 0,
 	    0 },
 	{ "third", 0, TAKE, "joe", "m2", "b", 0, ANSWER_YES, 2, 0, 0 },
 	{ "too many", 0, TAKE, "joe", "m2", "c", 0, ANSWER_NO, 3, 0, 60 },
 	{ "what was taken still is", 0, TAKE, "joe", "m1", "a", 0,
-	    ANSWER_YES, 3, 0, 0 },
+	    ANSWER_YES, 0, 0, 0 },
 	{ "another subject", 0, TAKE, "ann", "m2", "c", 0, ANSWER_YES, 0, 0,
 	    0 },
 	{ "too early", 40000, TAKE, "joe", "m3", "c", 0, ANSWER_NO, 3, 0,
@@ -43,7 +44,7 @@ static const struct act {
 	{ "all are free", 4 * MINUTE, WANT, "joe", "m4", NULL, 3, ANSWER_YES,
 	    0, 0, 0 },
 	{ "asked at the end again", 0, WANT, "joe", "m4", NULL, 3,
-	    ANSWER_YES, 3, 0, 0 },
+	    ANSWER_YES, 0, 0, 0 },
 	{ "and a recipient of it", 0, TAKE, "joe", "m4", "x", 0, ANSWER_NO,
 	    3, 0, 60 },
 	{ "more at once than there can be", 10 * MINUTE, WANT, "joe", "m5",
@@ -96,22 +97,24 @@ static const struct act {
 };
 
 static struct limit_take
-make(const struct act *act)
+make(const struct act *act, struct limit_past *past)
 {
 	return (struct limit_take){
 		.scope = { "limit", "test" }, .subject = act->subject,
 		.message = act->message, .recipient = act->recipient,
 		.want = act->count, .unit_us = 60 * SECOND_US, .burst = 3,
-		.reserve = act->deed == RESERVE,
+		.past = act->deed == RESERVE ? NULL : past,
 	};
 }
 
 static void
 play(struct rig *rig)
 {
+	struct limit_past *past = limit_past_new();
+
 	for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
 		const struct act *act = &acts[i];
-		const struct limit_take take = make(act);
+		const struct limit_take take = make(act, past);
 		struct limit_state state = { -1, -1, -1 };
 		enum answer answer;
 		const char *why;
@@ -131,6 +134,7 @@ play(struct rig *rig)
 			    && state.wait_ms > act->wait_s * 1000 - 1000 -
 			    (act->wait_s == 0 ? 1 : 0));
 	}
+	limit_past_free(&past);
 }
 
 static void
@@ -146,6 +150,7 @@ story(void)
 #define UNIT_MS	10000
 
 struct model {
+	struct limit_past *past;
 	struct rig *rig;
 	uint32_t random;
 	int64_t shift_ms;
@@ -205,7 +210,7 @@ one_event(struct model *model, int number, const char *name)
 	struct limit_take take = {
 		.scope = { "limit", "model" }, .subject = name,
 		.message = message, .recipient = "r", .burst = BURST,
-		.unit_us = UNIT_MS * 1000,
+		.unit_us = UNIT_MS * 1000, .past = model->past,
 	};
 	int64_t later_ms = random_below(model, 4) == 0 ?
 	    random_below(model, 5 * UNIT_MS) : random_below(model, UNIT_MS);
@@ -239,7 +244,8 @@ compare(struct rig *rig)
 	char name[64];
 
 	for (uint32_t seed = 1; seed <= 5; seed++) {
-		struct model model = { .rig = rig, .random = seed };
+		struct model model = { .past = limit_past_new(), .rig = rig,
+			.random = seed };
 
 		snprintf(name, sizeof(name), "%s: seed %u", rig->back_end,
 		    seed);
@@ -248,6 +254,7 @@ compare(struct rig *rig)
 		CASE_ASSERT(name, model.taken > EVENTS / 4 &&
 		    model.taken < EVENTS);
 		check_law(&model, name);
+		limit_past_free(&model.past);
 	}
 }
 
@@ -338,7 +345,7 @@ one_deed(struct ledger *ledger, int number, const char *name)
 	struct limit_take take = {
 		.scope = { "limit", "ledger" }, .subject = name,
 		.message = message, .want = 1, .burst = BURST,
-		.unit_us = UNIT_MS * 1000, .reserve = true,
+		.unit_us = UNIT_MS * 1000,
 	};
 
 	if (random_below(model, 50) == 0)	/* now and then all die */
@@ -384,27 +391,31 @@ reservations(void)
 
 struct crowd {
 	struct rig *rig;
-	int number, *yes;
+	int number, *halves;		/* of units */
+	struct limit_past *past;
 };
 
 static void
 one_of_many(void *argument)
 {
 	struct crowd *one = argument;
+	bool reserve = one->number % 4 < 2;
 	char message[16];
 	const struct limit_take take = {
 		.scope = { "limit", "crowd" }, .subject = "all",
 		.message = message, .want = 1, .burst = 20,
-		.unit_us = 3600 * SECOND_US, .reserve = one->number % 2 == 0,
+		.unit_us = 3600 * SECOND_US, .past = reserve ? NULL :
+		    one->past,
 	};
 	struct limit_state state;
 	const char *why;
 
-	/* Each message asks twice. */
-	snprintf(message, sizeof(message), "m%d", one->number / 2 * 2);
+	/* Each message that reserves asks twice. */
+	snprintf(message, sizeof(message), "m%d", reserve ?
+	    one->number / 2 * 2 : one->number);
 	if (limit_count_take(one->rig->store, &take, &state,
 	    &why) == ANSWER_YES)
-		++*one->yes;
+		*one->halves += reserve ? 1 : 2;
 }
 
 static void
@@ -412,15 +423,17 @@ gather(struct rig *rig)
 {
 	struct task *tasks[100];
 	struct crowd crowd[100];
-	int yes = 0;
+	struct limit_past *past = limit_past_new();
+	int halves = 0;
 
 	for (int i = 0; i < 100; i++) {
-		crowd[i] = (struct crowd){ rig, i, &yes };
+		crowd[i] = (struct crowd){ rig, i, &halves, past };
 		tasks[i] = task_start("one", one_of_many, &crowd[i]);
 	}
 	for (int i = 0; i < 100; i++)
 		task_join(&tasks[i], DEADLINE_NEVER);
-	CASE_ASSERT(rig->back_end, yes == 40);
+	CASE_ASSERT(rig->back_end, halves == 40);
+	limit_past_free(&past);
 }
 
 static void
@@ -438,7 +451,7 @@ address_many(struct rig *rig)
 	struct limit_take take = {
 		.scope = { "limit", "many" }, .subject = "joe",
 		.message = "m", .recipient = recipient, .burst = 1000,
-		.unit_us = 3600 * SECOND_US, .reserve = true,
+		.unit_us = 3600 * SECOND_US,
 	};
 	struct limit_state state;
 	struct buf text = BUF_INIT;
@@ -486,7 +499,7 @@ command(struct rig *rig)
 	struct limit_take take = {
 		.scope = scope, .subject = "joe@example.org example.net",
 		.message = "m", .want = 2, .burst = 10,
-		.unit_us = 60 * SECOND_US,
+		.unit_us = 60 * SECOND_US, .past = limit_past_new(),
 	};
 	struct limit_state state;
 	struct buf text = BUF_INIT;
@@ -497,7 +510,7 @@ command(struct rig *rig)
 	limit_count_take(rig->store, &take, &state, &why);
 	take.subject = "a\tb";
 	take.want = 1;
-	take.reserve = true;
+	limit_past_free(&take.past);
 	limit_count_take(rig->store, &take, &state, &why);
 	CU_ASSERT(limit_count_show(rig->store, &other, NULL, &text, &why) ==
 	    ANSWER_YES && text.len == 0);
@@ -530,10 +543,50 @@ commands(void)
 	rig_each("", command);
 }
 
+/* Old ones give way to new ones, and nothing is taken for another. */
+static void
+forget(struct rig *rig)
+{
+	struct limit_past *past = limit_past_new();
+	struct limit_past_key key, other;
+	char message[16];
+	int known = 0;
+
+	(void)rig;
+	for (int i = 1; i <= 40000; i++) {
+		snprintf(message, sizeof(message), "m%d", i);
+		key = limit_past_key("joe", message, "");
+		CU_ASSERT_EQUAL(limit_past_get(past, &key), 0);
+		limit_past_put(past, &key, i);
+		limit_past_put(past, &key, i + 1);
+		CU_ASSERT_EQUAL(limit_past_get(past, &key), i + 1);
+	}
+	other = limit_past_key("joe", message, "ann");
+	CU_ASSERT_EQUAL(limit_past_get(past, &other), 0);
+	for (int i = 1; i <= 40000; i++) {
+		int64_t taken;
+
+		snprintf(message, sizeof(message), "m%d", i);
+		key = limit_past_key("JOE", message, "");
+		taken = limit_past_get(past, &key);
+		CU_ASSERT(taken == 0 || taken == i + 1);
+		known += taken != 0;
+	}
+	CU_ASSERT(known > 16000 && known <= 16384);
+	limit_past_free(&past);
+}
+
+static void
+forgets(void)
+{
+	rig_alone(forget);
+}
+
 SUITE(limit_count,
     { "story", story },
     { "rates against a naive model", against_model },
     { "reservations against a list", reservations },
     { "parallel callers", parallel },
     { "many recipients", recipients },
+    { "what was taken is forgotten", forgets },
     { "show and reset", commands })
