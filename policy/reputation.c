@@ -19,6 +19,7 @@
 
 #define CACHE_SIZE	1024		/* a power of 2 */
 #define FRESH_MS	2000
+#define ABOVE_MS	10000		/* hardly another for one message more */
 #define STALE_MS	300000		/* when the store is away */
 
 /* Outcomes as evidence, in messages; the doc option of the section tells. */
@@ -131,16 +132,23 @@ rep_reading_estimate(const struct rep_reading *reading,
 
 /* Nobody's mail tells about a user, or about what two write each other. */
 struct rep_estimate
-rep_prior(const struct rep_reading *reading, const struct rep_reading *all)
+rep_prior(const struct rep_reading *reading, const struct rep_reading *above)
 {
 	enum rep_dimension dimension = reading->entity.dimension;
+	struct rep_estimate all;
 	struct rep_state rest;
 
-	if (dimension == REP_ALL || dimension == REP_USER ||
-	    dimension == REP_PAIR)
+	if (rep_dimension_group(dimension) == REP_ALL ||
+	    dimension == REP_USER || dimension == REP_PAIR)
 		return rep_unknown;
-	rest = rep_without(&all->own, &reading->group);
-	return rep_estimate(&rep_unknown, &rest, all->now_ms);
+	if (above->entity.dimension == REP_AS) {
+		rest = rep_without(&above->group, &above->own);
+		all = rep_estimate(&rep_unknown, &rest, above->now_ms);
+	} else {
+		all = rep_unknown;
+	}
+	rest = rep_without(&above->own, &reading->group);
+	return rep_estimate(&all, &rest, above->now_ms);
 }
 
 /* What is estimated so far, and whose it is. */
@@ -181,14 +189,14 @@ is_domain(const struct rep_reading *reading)
 }
 
 static void
-form_opinion(const struct rep_reading *all, const struct rep_reading *readings,
-    size_t count, struct opinion *opinion)
+form_opinion(const struct rep_reading *above,
+    const struct rep_reading *readings, size_t count, struct opinion *opinion)
 {
 	struct opinion worst = { rep_unknown, NULL };
 	bool any = false;
 	size_t i;
 
-	*opinion = (struct opinion){ rep_prior(&readings[0], all), NULL };
+	*opinion = (struct opinion){ rep_prior(&readings[0], above), NULL };
 	for (i = 0; i < count && !is_domain(&readings[i]) &&
 	    readings[i].entity.dimension != REP_PAIR; i++)
 		hear(opinion, &readings[i], &opinion->estimate);
@@ -221,6 +229,12 @@ cache_place(struct reputation *reputation, const char *key)
 }
 
 static bool
+is_above(const struct rep_entity *entity)
+{
+	return rep_dimension_group(entity->dimension) == REP_ALL;
+}
+
+static bool
 cache_get(struct reputation *reputation, struct rep_reading *reading,
     int64_t age_ms)
 {
@@ -248,7 +262,7 @@ cache_put(struct reputation *reputation, const struct rep_entity *entity,
 	cached = cache_place(reputation, key);
 	if (reading == NULL) {
 		if (cached->key != NULL && strcmp(cached->key, key) == 0)
-			cached->read_at = task_now() - FRESH_MS - 1;
+			cached->read_at = task_now() - ABOVE_MS - 1;
 		return;
 	}
 	if (cached->key == NULL || strcmp(cached->key, key) != 0) {
@@ -264,7 +278,7 @@ void
 reputation_changed(struct reputation *reputation)
 {
 	for (size_t i = 0; i < CACHE_SIZE; i++)
-		reputation->cache[i].read_at = task_now() - FRESH_MS - 1;
+		reputation->cache[i].read_at = task_now() - ABOVE_MS - 1;
 }
 
 /* --- side by side --- */
@@ -302,7 +316,8 @@ tell_one(void *argument)
 	if (rep_tell(job->reputation->store, job->entity, outcome->id,
 	    outcome->kind, job->alone, outcome->undo, &why) == ANSWER_UNKNOWN)
 		counter_add(job->reputation->unlearnt, 1);
-	cache_put(job->reputation, job->entity, NULL);
+	if (!is_above(job->entity))
+		cache_put(job->reputation, job->entity, NULL);
 }
 
 /* The last one here, the others in tasks of their own. */
@@ -331,7 +346,8 @@ read_all(struct reputation *reputation, struct rep_reading *readings,
 	size_t missing = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (!cache_get(reputation, &readings[i], FRESH_MS))
+		if (!cache_get(reputation, &readings[i],
+		    is_above(&readings[i].entity) ? ABOVE_MS : FRESH_MS))
 			jobs[missing++] = (struct job){
 			    .reputation = reputation, .reading = &readings[i] };
 	run_jobs(read_one, jobs, missing);
@@ -387,7 +403,7 @@ decide(void *instance, const struct policy_query *query,
 	rep_senders_of(query, reputation->dimensions, &senders);
 	if (senders.count == 0)
 		return;
-	rep_entity_make(REP_ALL, "", &readings[0].entity);
+	rep_entity_above(&senders.entities[0], &readings[0].entity);
 	for (size_t i = 0; i < senders.count; i++)
 		readings[i + 1].entity = senders.entities[i];
 	if (read_all(reputation, readings, senders.count + 1) ==
@@ -427,7 +443,7 @@ outcome(void *instance, const struct policy_outcome *outcome)
 	struct reputation *reputation = instance;
 	struct job jobs[REP_SENDERS_MAX + 1];
 	struct rep_senders senders = { .count = 0 };
-	struct rep_entity all;
+	struct rep_entity above;
 	size_t i;
 
 	if (evidence[outcome->kind].good + evidence[outcome->kind].bad == 0)
@@ -442,9 +458,9 @@ outcome(void *instance, const struct policy_outcome *outcome)
 			.alone = is_alone(&senders, i) };
 	/* What users of ours send is not the world's mail. */
 	if (senders.entities[0].dimension != REP_USER) {
-		rep_entity_make(REP_ALL, "", &all);
+		rep_entity_above(&senders.entities[0], &above);
 		jobs[i++] = (struct job){ .reputation = reputation,
-			.outcome = outcome, .entity = &all };
+			.outcome = outcome, .entity = &above };
 	}
 	run_jobs(tell_one, jobs, i);
 }
@@ -453,7 +469,8 @@ static bool
 is_option(enum rep_dimension dimension)
 {
 	return dimension < REP_DIMENSIONS && dimension != REP_ALL &&
-	    dimension != REP_NETWORK && dimension != REP_ORGANIZATION;
+	    dimension != REP_AS && dimension != REP_NETWORK &&
+	    dimension != REP_ORGANIZATION;
 }
 
 static void *

@@ -6,7 +6,8 @@
  * or the operator is evidence.
  *
  * A message is estimated by those who sent it, one after the other: all mail,
- * the client's network, its address; then the domain that SPF or DKIM
+ * the client's autonomous system if it is known (geo.h), its network, its
+ * address; then the domain that SPF or DKIM
  * authenticated, whose organization and itself correct what is known of the
  * address, and which counts instead of it as soon as enough is known of it
  * (rep_choose()).  Of several domains the worst counts.  What a HELO or an
@@ -23,7 +24,8 @@
 
 #define REPUTATION_OPTIONS(ROW, o)					\
 	ROW(o, dimensions, strings, "address, domain, user", NULL, NULL, \
-	    "What it is kept of: address (and its network), domain "	\
+	    "What it is kept of: address (and its network and, with "	\
+	    "asn_database, its AS), domain "				\
 	    "(authenticated by SPF or DKIM, and its organization), "	\
 	    "selector (of DKIM), helo, sender (the domain that the envelope " \
 	    "claims), user, pair (a sender of an authenticated domain and a " \
@@ -61,9 +63,12 @@ struct rep_reading {
 struct rep_estimate rep_reading_estimate(const struct rep_reading *,
     const struct rep_estimate *prior);
 
-/* Its prior: what is known of all mail but that of its group. */
+/*
+ * Its prior: what is known of what is above it but its group, say of its AS
+ * but its network, which has for a prior all mail but the AS'.
+ */
 struct rep_estimate rep_prior(const struct rep_reading *,
-    const struct rep_reading *all);
+    const struct rep_reading *above);
 
 /* Reads it from the store.  UNKNOWN: *why. */
 enum answer rep_reading_fetch(struct store *, struct rep_reading *,

@@ -9,14 +9,11 @@
 #include "base/log.h"
 #include "policy/lifetime.h"
 #include "policy/reputation.h"
+#include "policy/reputation_command.h"
 
 #define TOP_DEFAULT	20
 #define TOP_MAX		1000
 #define EVENTS_SHOWN	10
-#define EXPORT_BYTES	(32u << 20)	/* of one answer */
-#define PARTS_MAX	10000
-#define IMPORT_WORDS	3		/* of one entity */
-#define NUMBER_MAX	(INT64_C(1) << 52)
 
 static const char usage[] =
     "rep show ENTITY; rep why ENTITY; rep top [N] [DIMENSION]; "
@@ -26,14 +23,6 @@ static const char usage[] =
 
 static const char *const span_names[REP_SPANS] = { "hour", "day",
 	"fortnight" };
-
-struct command {
-	struct store *store;
-	const char *const *words;	/* behind "rep show" */
-	size_t count;
-	struct buf *out;
-	const char **why;
-};
 
 static void
 put_estimate(struct buf *out, const struct rep_estimate *e)
@@ -56,42 +45,35 @@ put_time(struct buf *out, int64_t ms)
 }
 
 static int
-fetch(const struct command *c, struct rep_reading *reading)
+fetch(const struct rep_words *c, struct rep_reading *reading)
 {
 	return rep_reading_fetch(c->store, reading, c->why) ==
 	    ANSWER_UNKNOWN ? -1 : 0;
 }
 
+/* The only word as an entity, its reading and that of what is above it. */
 static int
-fetch_all(const struct command *c, struct rep_reading *all)
-{
-	rep_entity_make(REP_ALL, "", &all->entity);
-	return fetch(c, all);
-}
-
-/* The only word as an entity, its reading and that of all mail. */
-static int
-fetch_word(const struct command *c, struct rep_reading *all,
+fetch_word(const struct rep_words *c, struct rep_reading *above,
     struct rep_reading *reading)
 {
-	if (rep_entity_parse(c->words[0], &reading->entity, c->why) != 0 ||
-	    fetch_all(c, all) != 0)
+	if (rep_entity_parse(c->words[0], &reading->entity, c->why) != 0)
 		return -1;
-	return fetch(c, reading);
+	rep_entity_above(&reading->entity, &above->entity);
+	return fetch(c, above) != 0 ? -1 : fetch(c, reading);
 }
 
 static int
-show(const struct command *c)
+show(const struct rep_words *c)
 {
-	struct rep_reading all, reading;
+	struct rep_reading above, reading;
 	struct rep_estimate prior, e;
 	char text[REP_TEXT_SIZE];
 
 	if (c->count != 1)
 		return -2;
-	if (fetch_word(c, &all, &reading) != 0)
+	if (fetch_word(c, &above, &reading) != 0)
 		return -1;
-	prior = rep_prior(&reading, &all);
+	prior = rep_prior(&reading, &above);
 	e = rep_reading_estimate(&reading, &prior);
 	buf_printf(c->out, "%s ", rep_entity_print(&reading.entity, text));
 	put_estimate(c->out, &e);
@@ -120,9 +102,36 @@ put_prior(struct buf *out, const char *what, const struct rep_estimate *prior)
 	    prior->evidence < REP_PRIOR_MAX ? prior->evidence : REP_PRIOR_MAX);
 }
 
+/* One after the other, up to what nothing is above of. */
+static void
+put_priors(const struct rep_words *c, const struct rep_reading *reading,
+    const struct rep_reading *above)
+{
+	struct rep_estimate prior = rep_prior(reading, above), group;
+	struct rep_entity parent;
+	char text[REP_TEXT_SIZE];
+	struct rep_state rest;
+
+	if (!rep_entity_is_group(&reading->entity)) {
+		rest = rep_without(&reading->group, &reading->own);
+		group = rep_estimate(&prior, &rest, reading->now_ms);
+		rep_entity_group(&reading->entity, &parent);
+		put_prior(c->out, rep_entity_print(&parent, text), &group);
+		put_weights(c->out, &rest, ", without it");
+	}
+	if (above->entity.dimension == REP_AS) {
+		put_prior(c->out, rep_entity_print(&above->entity, text),
+		    &prior);
+		rest = rep_without(&above->group, &above->own);
+		prior = rep_estimate(&rep_unknown, &rest, above->now_ms);
+	}
+	put_prior(c->out, prior.evidence == rep_unknown.evidence ?
+	    "the unknown" : "other mail", &prior);
+}
+
 /* What the entity's own record says besides its weights. */
 static int
-put_record(const struct command *c, const struct rep_reading *reading)
+put_record(const struct rep_words *c, const struct rep_reading *reading)
 {
 	char key[REP_KEY_SIZE], note[STORE_NOTE_MAX + 1];
 	int64_t counts[OUTCOME_KINDS], pin = reading->own.pin;
@@ -209,7 +218,7 @@ take_event(void *argument, const char *key, const struct store_record *record)
 }
 
 static int
-put_events(const struct command *c, const struct rep_entity *entity)
+put_events(const struct rep_words *c, const struct rep_entity *entity)
 {
 	struct events *events = calloc(1, sizeof(*events));
 	char prefix[REP_KEY_SIZE];
@@ -240,29 +249,16 @@ put_events(const struct command *c, const struct rep_entity *entity)
 }
 
 static int
-why(const struct command *c)
+why(const struct rep_words *c)
 {
-	struct rep_reading all, reading;
-	struct rep_estimate prior, group;
-	char text[REP_TEXT_SIZE];
-	struct rep_entity parent;
-	struct rep_state rest;
+	struct rep_reading above, reading;
 
 	if (c->count != 1)
 		return -2;
-	if (show(c) != 0 || fetch_word(c, &all, &reading) != 0)
+	if (show(c) != 0 || fetch_word(c, &above, &reading) != 0)
 		return -1;
 	put_weights(c->out, &reading.own, "");
-	prior = rep_prior(&reading, &all);
-	if (!rep_entity_is_group(&reading.entity)) {
-		rest = rep_without(&reading.group, &reading.own);
-		group = rep_estimate(&prior, &rest, reading.now_ms);
-		rep_entity_group(&reading.entity, &parent);
-		put_prior(c->out, rep_entity_print(&parent, text), &group);
-		put_weights(c->out, &rest, ", without it");
-	}
-	put_prior(c->out, prior.evidence == rep_unknown.evidence ?
-	    "the unknown" : "other mail", &prior);
+	put_priors(c, &reading, &above);
 	if (put_record(c, &reading) != 0)
 		return -1;
 	return put_events(c, &reading.entity);
@@ -312,7 +308,7 @@ take_worst(void *argument, const char *key, const struct store_record *record)
 
 /* Words "[N] [DIMENSION]" in any order; -2: they are none. */
 static int
-parse_top(const struct command *c, struct top *top)
+parse_top(const struct rep_words *c, struct top *top)
 {
 	for (size_t i = 0; i < c->count; i++) {
 		char *end;
@@ -331,7 +327,7 @@ parse_top(const struct command *c, struct top *top)
 }
 
 static int
-top(const struct command *c)
+top(const struct rep_words *c)
 {
 	struct top top = { .dimension = REP_DIMENSIONS,
 		.limit = TOP_DEFAULT };
@@ -341,7 +337,8 @@ top(const struct command *c)
 
 	if (parse_top(c, &top) != 0)
 		return -2;
-	if (fetch_all(c, &all) != 0)
+	rep_entity_make(REP_ALL, "", &all.entity);
+	if (fetch(c, &all) != 0)
 		return -1;
 	top.now_ms = all.now_ms;
 	if ((top.worst = calloc(top.limit, sizeof(*top.worst))) == NULL)
@@ -359,126 +356,10 @@ top(const struct command *c)
 	return rc;
 }
 
-struct export {
-	struct buf *out;
-	enum rep_dimension dimension;	/* REP_DIMENSIONS: all */
-	unsigned part, parts;
-	bool full;
-};
-
-static bool
-is_of_part(const char *key, unsigned part, unsigned parts)
-{
-	unsigned hash = 0;
-
-	for (; *key != '\0'; key++)
-		hash = hash * 31 + (unsigned char)*key;
-	return hash % parts == part - 1;
-}
-
-static int
-put_line(void *argument, const char *key, const struct store_record *record)
-{
-	struct export *export = argument;
-	char text[REP_TEXT_SIZE];
-	struct rep_entity entity;
-
-	if (!is_of_part(key, export->part, export->parts) ||
-	    !rep_entity_from_key(key, &entity) ||
-	    (export->dimension != REP_DIMENSIONS &&
-	    entity.dimension != export->dimension))
-		return 0;
-	buf_printf(export->out, "%s ", rep_entity_print(&entity, text));
-	for (int i = 0; i < STORE_VALUES; i++)
-		buf_printf(export->out, "%s%" PRId64, i > 0 ? "," : "",
-		    record->values[i]);
-	buf_printf(export->out, " %s\n", record->note[0] != '\0' ?
-	    record->note : "0");
-	export->full = export->out->len > EXPORT_BYTES;
-	return export->full ? 1 : 0;
-}
-
-static int
-export(const struct command *c)
-{
-	struct export export = { c->out, REP_DIMENSIONS, 1, 1, false };
-	char rest;
-
-	for (size_t i = 0; i < c->count; i++) {
-		if (sscanf(c->words[i], "%5u/%5u%c", &export.part,
-		    &export.parts, &rest) == 2)
-			continue;
-		export.dimension = rep_dimension_find(c->words[i],
-		    strlen(c->words[i]));
-		if (export.dimension == REP_DIMENSIONS)
-			return -2;
-	}
-	if (c->count > 2 || export.part < 1 || export.part > export.parts ||
-	    export.parts > PARTS_MAX)
-		return -2;
-	if (store_scan(c->store, REP_KEYS, put_line, &export, c->why) ==
-	    ANSWER_UNKNOWN)
-		return -1;
-	*c->why = "that is more than one answer may hold: export it in "
-	    "parts, 1/10, 2/10 and so on";
-	return export.full ? -1 : 0;
-}
-
 /* --- changes --- */
 
-/* "1,2,3": exactly so many, none negative. */
-static bool
-parse_numbers(const char *text, int64_t *numbers, size_t count, size_t least)
-{
-	char *end;
-	size_t i;
-
-	for (i = 0; i < count; i++) {
-		numbers[i] = 0;
-		if (*text == '\0')
-			continue;
-		if (*text < '0' || *text > '9')
-			return false;
-		numbers[i] = strtoll(text, &end, 10);
-		if (numbers[i] >= NUMBER_MAX || (*end != ',' && *end != '\0'))
-			return false;
-		text = *end == ',' ? end + 1 : end;
-		least -= least > 0;
-	}
-	return *text == '\0' && least == 0;
-}
-
 static int
-import(const struct command *c)
-{
-	int64_t values[STORE_VALUES], counts[OUTCOME_KINDS];
-	char key[REP_KEY_SIZE], note[REP_COUNTS_SIZE];
-	struct rep_entity entity;
-	struct rep_state state;
-
-	if (c->count == 0 || c->count % IMPORT_WORDS != 0)
-		return -2;
-	for (size_t i = 0; i < c->count; i += IMPORT_WORDS) {
-		if (rep_entity_parse(c->words[i], &entity, c->why) != 0)
-			return -1;
-		*c->why = "what export printed is 8 numbers and up to 9 counts";
-		if (!parse_numbers(c->words[i + 1], values, STORE_VALUES,
-		    STORE_VALUES) || !parse_numbers(c->words[i + 2], counts,
-		    OUTCOME_KINDS, 1) || values[STORE_VALUES - 1] % 1024 >
-		    1001)
-			return -1;
-		rep_state_unpack(values, &state);
-		rep_counts_print(counts, note);
-		rep_entity_key(&entity, key);
-		if (rep_set(c->store, key, &state, note, c->why) ==
-		    ANSWER_UNKNOWN)
-			return -1;
-	}
-	return 0;
-}
-
-static int
-forget(const struct command *c)
+forget(const struct rep_words *c)
 {
 	struct rep_entity entity;
 	char key[REP_KEY_SIZE];
@@ -520,7 +401,7 @@ parse_score(const char *text)
 }
 
 static int
-pin(const struct command *c)
+pin(const struct rep_words *c)
 {
 	struct rep_reading reading;
 	char key[REP_KEY_SIZE];
@@ -542,7 +423,7 @@ pin(const struct command *c)
 }
 
 static int
-report(const struct command *c)
+report(const struct rep_words *c)
 {
 	bool undo = c->count == 4 && strcmp(c->words[3], "undo") == 0;
 	struct rep_entity entity;
@@ -572,11 +453,12 @@ report(const struct command *c)
 
 static const struct {
 	const char *word;
-	int (*run)(const struct command *);
+	int (*run)(const struct rep_words *);
 } commands[] = {
 	{ "show", show }, { "why", why }, { "top", top }, { "pin", pin },
-	{ "forget", forget }, { "report", report }, { "export", export },
-	{ "import", import },
+	{ "forget", forget }, { "report", report },
+	{ "export", rep_export },
+	{ "import", rep_import },
 };
 
 int
@@ -584,7 +466,7 @@ rep_command(const struct policy_instance *instances, size_t count,
     struct store *store, const char *const *words, size_t word_count,
     struct buf *out, const char **why_not)
 {
-	const struct command command = { store, words + 2, word_count - 2, out,
+	const struct rep_words command = { store, words + 2, word_count - 2, out,
 		why_not };
 	int rc = -2;
 

@@ -3,8 +3,11 @@
 
 #include <libpsl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "policy/geo.h"
 #include "policy/subject.h"
 
 /* Who has an IPv6 address has at least a /64 of them. */
@@ -87,6 +90,23 @@ make_address(const char *id, struct rep_entity *entity)
 	return true;
 }
 
+/* "AS64500", or the number alone; its group, all mail, has no id. */
+static bool
+make_as(const char *id, struct rep_entity *entity)
+{
+	const char *digits = strncasecmp(id, "AS", 2) == 0 ? id + 2 : id;
+	unsigned long long number;
+	char *end;
+
+	if (*digits < '1' || *digits > '9')
+		return false;
+	number = strtoull(digits, &end, 10);
+	if (*end != '\0' || number > UINT32_MAX)
+		return false;
+	snprintf(entity->id, sizeof(entity->id), "AS%llu", number);
+	return true;
+}
+
 /* A suffix, such as "co.uk", is its own. */
 static bool
 make_domain(const char *id, struct rep_entity *entity)
@@ -118,6 +138,8 @@ rep_entity_make(enum rep_dimension dimension, const char *id,
 	*entity = (struct rep_entity){ .dimension = dimension };
 	if (dimension == REP_ALL)
 		return true;
+	if (dimension == REP_AS)
+		return make_as(id, entity);
 	if (dimensions[dimension].group == REP_NETWORK)
 		return make_address(id, entity);
 	if (dimensions[dimension].group == REP_ORGANIZATION)
@@ -136,7 +158,8 @@ rep_entity_parse(const char *text, struct rep_entity *entity,
 	enum rep_dimension dimension = rep_dimension_find(text, len);
 
 	*why = "an entity is DIMENSION:ID, such as address:192.0.2.1, "
-	    "network:192.0.2.0/24, domain:example.org, user:joe, or all";
+	    "network:192.0.2.0/24, as:AS64500, domain:example.org, "
+	    "user:joe, or all";
 	if (dimension == REP_DIMENSIONS ||
 	    (text[len] == '\0') != (dimension == REP_ALL))
 		return -1;
@@ -169,6 +192,22 @@ rep_entity_group(const struct rep_entity *entity, struct rep_entity *group)
 	strcpy(result.id, entity->group);
 	strcpy(result.group, entity->group);
 	*group = result;
+}
+
+/* By the network's first address, so that it is one for all of its addresses. */
+void
+rep_entity_above(const struct rep_entity *entity, struct rep_entity *above)
+{
+	char text[SUBJECT_NETWORK_SIZE];
+	uint32_t number = 0;
+
+	if (dimensions[entity->dimension].group == REP_NETWORK) {
+		snprintf(text, sizeof(text), "%.*s",
+		    (int)strcspn(entity->group, "/"), entity->group);
+		number = geo_as(text);
+	}
+	snprintf(text, sizeof(text), "%u", (unsigned)number);
+	rep_entity_make(number != 0 ? REP_AS : REP_ALL, text, above);
 }
 
 static int

@@ -3,7 +3,8 @@
  * to read, and the keys of their records.
  *
  * An entity and the sum of its kind (an address and its network, a domain and
- * its organization) are of one group, so that a step changes both.
+ * its organization, an autonomous system and all mail) are of one group, so that
+ * a step changes both.
  */
 #ifndef POLICY_REPUTATION_ENTITY_H
 #define POLICY_REPUTATION_ENTITY_H
@@ -17,6 +18,7 @@
  */
 #define REP_DIMENSIONS_LIST(ROW)					\
 	ROW(ALL, "all", '*', ALL)		/* mail */		\
+	ROW(AS, "as", 'i', ALL)			/* AS64500, of networks */ \
 	ROW(NETWORK, "network", 'n', NETWORK)	/* IPv4 /24, IPv6 /48 */ \
 	ROW(ADDRESS, "address", 'a', NETWORK)	/* IPv6: its /64 */	\
 	ROW(ORGANIZATION, "organization", 'o', ORGANIZATION)		\
@@ -63,6 +65,12 @@ const char *rep_entity_print(const struct rep_entity *,
 /* Is it its group's? */
 bool rep_entity_is_group(const struct rep_entity *);
 void rep_entity_group(const struct rep_entity *, struct rep_entity *group);
+
+/*
+ * What its group is a part of: of a network its autonomous system, if that is
+ * known; of everybody else all mail.
+ */
+void rep_entity_above(const struct rep_entity *, struct rep_entity *above);
 
 /* Keys of its record, of its group's, of an event that it had part in. */
 void rep_entity_key(const struct rep_entity *, char key[REP_KEY_SIZE]);

@@ -6,6 +6,7 @@ use strict;
 use warnings;
 use Test::More;
 use Time::HiRes qw(sleep);
+use Millgate::GeoDatabase;
 use Millgate::Peers;
 use Millgate::Test;
 
@@ -19,6 +20,9 @@ my $recipients = write_file('recipients', join('', map { "$_\n" }
     qw(postmaster@example.org bob@example.org carol@example.net)), 0644);
 my $senders = write_file('senders', "alice\@example.org\talice\n" .
     "\@shop.example.org\talice, bob\n", 0644);
+my %geo = geo_unit_databases();
+my ($ases, $countries) = map { write_file($_, $geo{$_}, 0644) }
+    qw(asn.mmdb country.mmdb);
 
 # With the files that are there.
 sub for_test {
@@ -29,6 +33,8 @@ sub for_test {
 	$text =~ s{/etc/(?:ssl/private|millgate)/[\w.]+\.(?:key|pem)}{$key}g;
 	$text =~ s{(?<="file:)/etc/millgate/recipients}{$recipients}g;
 	$text =~ s{(?<="file:)/etc/millgate/senders}{$senders}g;
+	$text =~ s{/var/lib/GeoIP/GeoLite2-(\w+)\.mmdb}{$1 eq 'ASN' ?
+	    $ases : $countries}ge;
 	return $text;
 }
 

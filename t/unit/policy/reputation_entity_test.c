@@ -46,6 +46,8 @@ static const struct {
 	{ "domain:a}d.example.org", "domain:a}d.example.org",
 	    "rep:{oexample.org}da}d.example.org" },
 	{ "all", "all", "rep:{*}" },
+	{ "as:as64500", "as:AS64500", "rep:{*}iAS64500" },
+	{ "as:4200000001", "as:AS4200000001", "rep:{*}iAS4200000001" },
 	{ "user:" LONG, "user:" LONG, "rep:{u" LONG "}" },
 };
 
@@ -75,7 +77,9 @@ nonsense(void)
 	static const char *const texts[] = { "", ":", "address", "address:",
 		"address:1.2.3", "address:mx.example.org", "planet:earth",
 		"all:", "all:x", "user:a b", "user:", "user:\x01",
-		"selector:example.org", "user:" LONG "x", "network:x/24" };
+		"selector:example.org", "user:" LONG "x", "network:x/24",
+		"as:", "as:AS", "as:AS0", "as:AS-1", "as:64500x",
+		"as:AS4294967296" };
 	static const char *const broken[] = { "", "rep:", "rep:{", "rep:{}",
 		"rep:{a192.0.2.1}", "rep:{n192.0.2.1}", "rep:{n192.0.2.0/24}x",
 		"rep:{n192.0.2.0/24}a192.0.3.1", "rep:{ujoe}u", "rep:{uJoe}",

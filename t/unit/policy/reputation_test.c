@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/conf.h"
+#include "policy/geo.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
 #include "t/unit/unit.h"
@@ -173,6 +174,71 @@ be_forged(struct rig *rig)
 	CU_ASSERT(says(rig, "rep why pair:a@x.test>r@y.test",
 	    "nothing was heard"));
 	reputation_service.release(service);
+}
+
+/* Its networks stand for each other; those of others stay what they were. */
+static void
+be_of_an_as(struct rig *rig)
+{
+	void *service = ask_setup(rig, &reputation_service, 0);
+	struct policy_decision d;
+
+	tell(service, "client_address=10.0.0.1", OUTCOME_HAM, 500, 560,
+	    false);
+	tell(service, CLIENT SIGNED, OUTCOME_SPAM, 0, 60, false);
+	CU_ASSERT(says(rig, "rep why as:64500", "heard of: spam=60,"));
+	CU_ASSERT(says(rig, "rep why as:64500", "prior of all: spam=0.008"));
+	CU_ASSERT(says(rig, "rep why as:64500", " spam e59 good=0.0 bad=1.0"));
+	CU_ASSERT(says(rig, "rep why all", "heard of: spam=60 ham=60,"));
+	CU_ASSERT(says(rig, "rep why all", " spam e59 good=0.0 bad=1.0"));
+	CU_ASSERT(says(rig, "rep why address:203.0.113.9",
+	    "prior of as:AS64500: spam=0.938"));
+	CU_ASSERT(says(rig, "rep why address:192.0.2.1",
+	    "prior of as:AS64500: spam=0.008"));
+	CU_ASSERT(says(rig, "rep top as", "as:AS64500 spam=0.99"));
+	d = judge(service, true, "client_address=203.0.113.9");
+	CU_ASSERT(d.verb == POLICY_DUNNO && atoi(d.score) > 0 &&
+	    atoi(d.score) < 400);
+	d = judge(service, true, "client_address=198.51.100.1");
+	CU_ASSERT_STRING_EQUAL(d.score, "0");
+	CU_ASSERT(says(rig, "rep why address:198.51.100.1",
+	    "prior of as:AS4200000001: spam=0.50"));
+	CU_ASSERT_PTR_NULL(strstr(command(rig, "rep why address:10.0.0.1"),
+	    "as:AS"));
+
+	/* A network's own mail tells more. */
+	tell(service, "client_address=203.0.113.9", OUTCOME_HAM, 100, 160,
+	    false);
+	d = judge(service, true, "client_address=203.0.113.9");
+	CU_ASSERT(atoi(d.score) < -500);
+
+	CU_ASSERT(says(rig, "rep pin as:AS64500 bad", ""));
+	CU_ASSERT(says(rig, "rep show address:203.0.113.9", "spam=1.000"));
+	CU_ASSERT(says(rig, "rep pin as:AS64500 off", ""));
+
+	/* Taken back. */
+	tell(service, CLIENT SIGNED, OUTCOME_SPAM, 0, 60, true);
+	CU_ASSERT(says(rig, "rep why as:64500", "heard of: ham=60,"));
+	CU_ASSERT(says(rig, "rep why all", "heard of: ham=120,"));
+	CU_ASSERT(says(rig, "rep forget as:as64500", ""));
+	CU_ASSERT(says(rig, "rep why as:64500", "nothing was heard of it"));
+
+	/* A user's client is of no matter. */
+	tell(service, CLIENT "|sasl_username=joe", OUTCOME_SPAM, 70, 75,
+	    false);
+	CU_ASSERT(says(rig, "rep why as:64500", "nothing was heard of it"));
+	reputation_service.release(service);
+}
+
+static void
+of_an_as(void)
+{
+	const char *why;
+
+	CU_ASSERT_EQUAL(geo_load(GEO_AS, unit_path("t/unit/policy/asn.mmdb"),
+	    &why), 0);
+	rig_each("reputation { reject_above = 80 }", be_of_an_as);
+	geo_close();
 }
 
 static void
@@ -366,6 +432,7 @@ SUITE(reputation,
     { "a client and a user", asked },
     { "authenticated domains", authenticated },
     { "what anybody can claim, and pairs", forged },
+    { "autonomous systems", of_an_as },
     { "commands", commanded },
     { "export and import", moved },
     { "checks of options", checked })
