@@ -9,6 +9,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/table.h"
+#include "policy/geo.h"
 #include "policy/guard_watch.h"
 #include "policy/service.h"
 
@@ -57,14 +58,16 @@ watched_user(const struct guard *guard, const struct policy_request *request)
 
 /* For the person on call: once a day for each level. */
 static void
-notify(const char *user, const struct guard_state *state)
+notify(const struct guard_deed *deed, const struct guard_state *state)
 {
-	if (state->first)
-		log_warn(NULL, "guard: user=%s action=%s measure=%s count=%lld "
-		    "limit=%lld", user, level_names[state->level],
-		    guard_measure_names[state->worst],
-		    (long long)state->count[state->worst],
-		    (long long)state->limit[state->worst]);
+	if (!state->first)
+		return;
+	log_warn(NULL, "guard: user=%s action=%s measure=%s count=%lld "
+	    "limit=%lld%s%s", deed->user, level_names[state->level],
+	    guard_measure_names[state->worst],
+	    (long long)state->count[state->worst],
+	    (long long)state->limit[state->worst],
+	    deed->country[0] != '\0' ? " country=" : "", deed->country);
 }
 
 static void
@@ -81,11 +84,12 @@ act(const struct guard_state *state, enum answer answer, const char *user,
 		strcpy(decision->enhanced, "5.7.1");
 	} else if (state->level == GUARD_HOLD) {
 		policy_decide(decision, POLICY_HOLD, "guard-hold",
-		    "unusual volume of user %.100s", user);
+		    "unusual mail of user %.100s", user);
 	} else if (answer == ANSWER_NO) {
 		policy_decide(decision, POLICY_DEFER, "guard-slow",
-		    "You send more than usual, try again in %lld seconds",
-		    seconds);
+		    "You send %s usual, try again in %lld seconds",
+		    state->worst == GUARD_COUNTRIES ?
+		    "from more countries than" : "more than", seconds);
 		decision->code = 450;
 		strcpy(decision->enhanced, "4.7.1");
 		decision->wait_ms = state->wait_ms;
@@ -105,37 +109,50 @@ decide(void *instance, const struct policy_query *query,
 {
 	const struct policy_request *request = query->request;
 	struct guard *guard = instance;
-	const char *user = watched_user(guard, request), *why;
+	char country[GEO_COUNTRY_SIZE];
+	struct guard_deed deed = {
+		.event = GUARD_RECIPIENT, .user = watched_user(guard, request),
+		.message = policy_value(request, POLICY_INSTANCE),
+		.recipient = policy_value(request, POLICY_RECIPIENT),
+		.country = country,
+	};
 	struct guard_state state;
 	enum answer answer;
+	const char *why;
 
-	if (user == NULL)
+	if (deed.user == NULL)
 		return;
-	answer = guard_watch(guard->store, &guard->limits, GUARD_RECIPIENT,
-	    user, policy_value(request, POLICY_INSTANCE),
-	    policy_value(request, POLICY_RECIPIENT), &state, &why);
+	geo_country(policy_value(request, POLICY_CLIENT_ADDRESS), country);
+	answer = guard_watch(guard->store, &guard->limits, &deed, &state,
+	    &why);
 	if (answer == ANSWER_UNKNOWN) {
 		counter_add(guard->unknown, 1);
 		return;
 	}
 	counter_add(guard->levels[state.level], 1);
-	notify(user, &state);
-	act(&state, answer, user, decision);
+	notify(&deed, &state);
+	act(&state, answer, deed.user, decision);
 }
 
 static void
 outcome(void *instance, const struct policy_outcome *told)
 {
 	struct guard *guard = instance;
-	const char *user = watched_user(guard, told->request), *why;
+	const struct guard_deed deed = {
+		.event = GUARD_BOUNCE,
+		.user = watched_user(guard, told->request),
+		.message = told->id,
+		.recipient = policy_value(told->request, POLICY_RECIPIENT),
+		.country = "",
+	};
 	struct guard_state state;
+	const char *why;
 
-	if (user == NULL || told->kind != OUTCOME_BOUNCED || told->undo)
+	if (deed.user == NULL || told->kind != OUTCOME_BOUNCED || told->undo)
 		return;
-	if (guard_watch(guard->store, &guard->limits, GUARD_BOUNCE, user,
-	    told->id, policy_value(told->request, POLICY_RECIPIENT), &state,
-	    &why) != ANSWER_UNKNOWN)
-		notify(user, &state);
+	if (guard_watch(guard->store, &guard->limits, &deed, &state, &why) !=
+	    ANSWER_UNKNOWN)
+		notify(&deed, &state);
 }
 
 /* --- set-up --- */
@@ -157,7 +174,8 @@ setup(const struct conf *conf, const struct conf_section *section,
 		.floor = { [GUARD_MESSAGES] = o->messages,
 		    [GUARD_RECIPIENTS] = o->recipients,
 		    [GUARD_NEW] = o->new_recipients,
-		    [GUARD_BOUNCES] = o->bounces },
+		    [GUARD_BOUNCES] = o->bounces,
+		    [GUARD_COUNTRIES] = o->countries },
 		.factor = o->factor,
 		.most = (enum guard_level)(GUARD_SLOW + o->action),
 		.suspend_ms = o->suspend,

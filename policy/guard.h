@@ -3,7 +3,9 @@
  * account did in the last hour (messages, recipients, recipients that it never
  * wrote to, bounces) is held against its busiest hours of the days before.
  * Above a multiple of those its mail is slowed down, above twice that held, and
- * above four times that the account is suspended.
+ * above four times that the account is suspended.  From a country where the
+ * user is not at home each comes one earlier, and several such countries at a
+ * time lead there by themselves, if there is a database of them (geo.h).
  */
 #ifndef POLICY_GUARD_H
 #define POLICY_GUARD_H
@@ -31,6 +33,10 @@ struct policy_service;
 	ROW(o, bounces, number, "30", "1", "1000000",			\
 	    "The same of recipients who turned out not to exist, or to "	\
 	    "refuse.")							\
+	ROW(o, countries, number, "1", "1", "100",			\
+	    "So many countries within an hour or two are never too many; "	\
+	    "those where the user has been on three days, and the first "	\
+	    "of all, are one. It takes the country_database of policy.")	\
 	ROW(o, exempt, table, NULL, NULL, NULL,				\
 	    "Users who are not watched.")
 

@@ -5,6 +5,10 @@
  * still in it.  A day's busiest hour goes into the baseline when the day is
  * over: by three tenths if it is above it, else by a twentieth; never more than
  * what was allowed, so that who steals an account can't teach it much.
+ *
+ * Away from home (guard_places.h) the limits are half of that, so that each
+ * level comes one earlier; and several countries at a time are a measure of
+ * their own.
  */
 #include "policy/guard_watch.h"
 
@@ -15,6 +19,8 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "policy/guard_places.h"
+#include "policy/guard_script.h"
 #include "policy/store.h"
 #include "policy/subject.h"
 
@@ -28,31 +34,35 @@
 #define SHOWN_MAX	1000
 #define KEY_SIZE	128
 
-enum { KEY_NOW, KEY_PAST, KEY_BASE, KEY_MESSAGE, KEY_RECIPIENT, KEY_COUNT };
+enum { KEY_NOW, KEY_PAST, KEY_BASE, KEY_MESSAGE, KEY_RECIPIENT, KEY_PLACES,
+	KEY_COUNT };
 enum { ARG_EVENT, ARG_FLOOR, ARG_FACTOR = ARG_FLOOR + GUARD_MEASURES,
 	ARG_MOST, ARG_SUSPEND, ARG_COUNT };
-enum { TEXT_MARK, TEXT_USER, TEXT_COUNT };
+enum { TEXT_MARK, TEXT_USER, TEXT_COUNTRY, TEXT_COUNT };
 enum { RESULT_LEVEL, RESULT_WAIT, RESULT_FIRST, RESULT_WORST, RESULT_COUNTS,
 	RESULT_LIMITS = RESULT_COUNTS + GUARD_MEASURES,
 	RESULT_COUNT = RESULT_LIMITS + GUARD_MEASURES };
 
 /* Of the records; in the script plus 1.  The hour's counts are behind HOUR_NO. */
-enum { HOUR_NO, TOLD = 1 + GUARD_MEASURES, UNTIL, LAST };
-enum { PEAK = GUARD_MEASURES };		/* PAST: the hour before, then this */
-enum { BASE_DAY = GUARD_MEASURES };	/* BASE: thousandths, then this */
+enum { HOUR_NO, TOLD = 1 + GUARD_COUNTED, UNTIL, LAST };
+enum { PEAK = GUARD_COUNTED };		/* PAST: the hour before, then this */
+enum { BASE_DAY = GUARD_COUNTED };	/* BASE: thousandths, then this */
 enum { TAKEN, TAKEN_LEVEL };		/* of a message */
 
 const char *const guard_measure_names[GUARD_MEASURES] = {
 	[GUARD_MESSAGES] = "messages", [GUARD_RECIPIENTS] = "recipients",
 	[GUARD_NEW] = "new_recipients", [GUARD_BOUNCES] = "bounces",
+	[GUARD_COUNTRIES] = "countries",
 };
 
 /* --- the step --- */
 
 struct watch {
 	struct store_record now, past, base, message;
-	int64_t add[GUARD_MEASURES];
+	int64_t add[GUARD_COUNTED];
 	bool known;			/* that recipient of that message */
+	struct guard_places places;
+	bool away;			/* not at home */
 };
 
 static void
@@ -62,7 +72,7 @@ roll_hour(struct watch *w, int64_t hour)
 
 	if (by <= 0)
 		return;
-	for (int i = 0; i < GUARD_MEASURES; i++) {
+	for (int i = 0; i < GUARD_COUNTED; i++) {
 		w->past.values[i] = by == 1 ? w->now.values[1 + i] : 0;
 		w->now.values[1 + i] = 0;
 	}
@@ -72,7 +82,7 @@ roll_hour(struct watch *w, int64_t hour)
 static void
 learn(struct watch *w, const int64_t *a)
 {
-	for (int i = 0; i < GUARD_MEASURES; i++) {
+	for (int i = 0; i < GUARD_COUNTED; i++) {
 		int64_t *base = &w->base.values[i];
 		int64_t floor = a[ARG_FLOOR + i] * 1000;
 		int64_t most = a[ARG_FACTOR] * (*base > floor ? *base : floor);
@@ -140,25 +150,56 @@ read_all(struct watch *w, struct store_records *records,
 	    &recipient);
 }
 
+/* Read only if the country can be told, and to look. */
+static void
+see_country(struct watch *w, struct store_records *records, const char *key,
+    const int64_t *a, const char *country, int64_t now)
+{
+	struct store_record record;
+
+	if (country[0] == '\0' && a[ARG_EVENT] != GUARD_LOOK)
+		return;
+	store_get(records, key, &record);
+	guard_places_read(&w->places, record.note, now / HOUR);
+	if (country[0] != '\0' && a[ARG_EVENT] == GUARD_RECIPIENT)
+		w->away = !guard_places_see(&w->places, country, now / HOUR,
+		    w->now.values[UNTIL] <= now);
+}
+
+static void
+measure(const struct watch *w, const int64_t *a, int64_t now,
+    int64_t counts[GUARD_MEASURES], int64_t limits[GUARD_MEASURES])
+{
+	for (int i = 0; i < GUARD_COUNTED; i++) {
+		counts[i] = w->now.values[1 + i] + w->past.values[i] *
+		    (HOUR - now % HOUR) / HOUR + w->add[i];
+		limits[i] = a[ARG_FACTOR] * w->base.values[i] / 1000;
+		if (limits[i] < a[ARG_FLOOR + i])
+			limits[i] = a[ARG_FLOOR + i];
+		if (w->away)
+			limits[i] = (limits[i] + 1) / 2;
+	}
+	counts[GUARD_COUNTRIES] = guard_places_count(&w->places, now / HOUR);
+	limits[GUARD_COUNTRIES] = a[ARG_FLOOR + GUARD_COUNTRIES];
+}
+
 static void
 judge(const struct watch *w, const int64_t *a, int64_t now, int64_t *results)
 {
-	int64_t *level = &results[RESULT_LEVEL], count, limit, this;
+	int64_t *level = &results[RESULT_LEVEL], this;
+	int64_t *counts = &results[RESULT_COUNTS];
+	int64_t *limits = &results[RESULT_LIMITS];
 
+	measure(w, a, now, counts, limits);
 	for (int i = 0; i < GUARD_MEASURES; i++) {
-		count = w->now.values[1 + i] + w->past.values[i] *
-		    (HOUR - now % HOUR) / HOUR + w->add[i];
-		limit = a[ARG_FACTOR] * w->base.values[i] / 1000;
-		if (limit < a[ARG_FLOOR + i])
-			limit = a[ARG_FLOOR + i];
+		int64_t count = counts[i], limit = limits[i];
+
 		this = count > 4 * limit ? GUARD_SUSPEND : count > 2 * limit ?
 		    GUARD_HOLD : count > limit ? GUARD_SLOW : GUARD_CALM;
 		if (this > *level) {
 			*level = this;
 			results[RESULT_WORST] = i;
 		}
-		results[RESULT_COUNTS + i] = count;
-		results[RESULT_LIMITS + i] = limit;
 	}
 	if (*level > a[ARG_MOST])
 		*level = a[ARG_MOST];
@@ -170,7 +211,7 @@ judge(const struct watch *w, const int64_t *a, int64_t now, int64_t *results)
 static void
 delay(struct watch *w, const int64_t *a, int64_t now, int64_t *results)
 {
-	int64_t *v = w->now.values, pace;
+	int64_t *v = w->now.values, pace, worst = results[RESULT_WORST];
 
 	if (results[RESULT_LEVEL] == GUARD_SUSPEND) {
 		if (v[UNTIL] <= now)
@@ -178,7 +219,10 @@ delay(struct watch *w, const int64_t *a, int64_t now, int64_t *results)
 		results[RESULT_WAIT] = v[UNTIL] - now;
 	} else if (results[RESULT_LEVEL] == GUARD_SLOW &&
 	    a[ARG_EVENT] == GUARD_RECIPIENT) {
-		pace = HOUR / results[RESULT_LIMITS + results[RESULT_WORST]];
+		/* Countries have no pace of their own. */
+		if (worst == GUARD_COUNTRIES)
+			worst = GUARD_RECIPIENTS;
+		pace = HOUR / results[RESULT_LIMITS + worst];
 		if (v[LAST] + pace > now)
 			results[RESULT_WAIT] = v[LAST] + pace - now;
 	}
@@ -196,6 +240,19 @@ put(struct store_records *records, const char *key,
 }
 
 static void
+put_places(const struct watch *w, struct store_records *records,
+    const char *key)
+{
+	char note[GUARD_PLACES_NOTE];
+	struct store_record record = { .note = note };
+
+	if (!w->places.changed)
+		return;
+	guard_places_write(&w->places, note);
+	put(records, key, &record, KEEP);
+}
+
+static void
 put_all(struct watch *w, struct store_records *records,
     const char *const *keys, const int64_t *a, const char *mark,
     const int64_t *results)
@@ -204,7 +261,7 @@ put_all(struct watch *w, struct store_records *records,
 	char note[STORE_NOTE_MAX + MARK_SIZE + 1];
 	size_t len;
 
-	for (int i = 0; i < GUARD_MEASURES; i++) {
+	for (int i = 0; i < GUARD_COUNTED; i++) {
 		w->now.values[1 + i] += w->add[i];
 		if (results[RESULT_LEVEL] < GUARD_HOLD &&
 		    w->past.values[PEAK + i] < results[RESULT_COUNTS + i])
@@ -236,6 +293,9 @@ watch_run(struct store_records *records, const char *const *keys,
 	read_all(&w, records, keys, a, texts[TEXT_MARK]);
 	roll_hour(&w, now / HOUR);
 	roll_day(&w, a, now / DAY);
+	if (!w.known)
+		see_country(&w, records, keys[KEY_PLACES], a,
+		    texts[TEXT_COUNTRY], now);
 	judge(&w, a, now, results);
 	if (w.now.values[UNTIL] > now)
 		results[RESULT_WAIT] = w.now.values[UNTIL] - now;
@@ -245,6 +305,7 @@ watch_run(struct store_records *records, const char *const *keys,
 		return ANSWER_YES;
 	delay(&w, a, now, results);
 	w.now.note = texts[TEXT_USER];
+	put_places(&w, records, keys[KEY_PLACES]);
 	if (a[ARG_EVENT] == GUARD_RECIPIENT && results[RESULT_WAIT] > 0) {
 		put(records, keys[KEY_NOW], &w.now, KEEP);
 		put(records, keys[KEY_PAST], &w.past, KEEP);
@@ -260,98 +321,16 @@ static const struct store_step watch_step = {
 	.keys = KEY_COUNT, .arguments = ARG_COUNT, .texts = TEXT_COUNT,
 	.results = RESULT_COUNT,
 	.run = watch_run,
-	.script =
-	    "local event, factor, most, suspend = a[1], a[6], a[7], a[8]\n"
-	    "local mark, keep = t[1], 90 * 86400000\n"
-	    "local function none() return {0, 0, 0, 0, 0, 0, 0, 0} end\n"
-	    "local n, p, b = get(k[1]) or none(), get(k[2]) or none(),\n"
-	    "  get(k[3]) or none()\n"
-	    "local m = get(k[4])\n"
-	    "local first, known = not m, false\n"
-	    "m = m or none()\n"
-	    "local note = m.note or ''\n"
-	    "for i = 1, #note, 6 do\n"
-	    "  if note:sub(i, i + 5) == mark then known = event ~= 2 end\n"
-	    "end\n"
-	    "local add = {0, 0, 0, 0}\n"
-	    "if event == 1 and not known then add[4] = 1 end\n"
-	    "if event == 0 and not known then\n"
-	    "  add = {first and 1 or 0, 1, get(k[5]) and 0 or 1, 0}\n"
-	    "end\n"
-	    "local hour, day = math.floor(now / 3600000),\n"
-	    "  math.floor(now / 86400000)\n"
-	    "if hour > n[1] then\n"
-	    "  for i = 1, 4 do\n"
-	    "    p[i] = hour == n[1] + 1 and n[1 + i] or 0\n"
-	    "    n[1 + i] = 0\n"
-	    "  end\n"
-	    "  n[1] = hour\n"
-	    "end\n"
-	    "if b[5] == 0 then b[5] = day end\n"
-	    "if day > b[5] then\n"
-	    "  for d = 1, math.min(day - b[5], 30) do\n"
-	    "    for i = 1, 4 do\n"
-	    "      local peak = math.min(p[4 + i] * 1000,\n"
-	    "        factor * math.max(b[i], a[1 + i] * 1000))\n"
-	    "      if peak > b[i] then\n"
-	    "        b[i] = b[i] + math.floor((peak - b[i]) * 3 / 10)\n"
-	    "      else\n"
-	    "        b[i] = b[i] - math.floor((b[i] - peak) / 20)\n"
-	    "      end\n"
-	    "      p[4 + i] = 0\n"
-	    "    end\n"
-	    "  end\n"
-	    "  b[5], n[6] = day, 0\n"
-	    "end\n"
-	    "local left = 3600000 - now % 3600000\n"
-	    "local level, worst, c, l = 0, 1, {}, {}\n"
-	    "for i = 1, 4 do\n"
-	    "  c[i] = n[1 + i] + math.floor(p[i] * left / 3600000) + add[i]\n"
-	    "  l[i] = math.max(a[1 + i], math.floor(factor * b[i] / 1000))\n"
-	    "  local x = c[i] > 4 * l[i] and 3 or c[i] > 2 * l[i] and 2 or\n"
-	    "    c[i] > l[i] and 1 or 0\n"
-	    "  if x > level then level, worst = x, i end\n"
-	    "end\n"
-	    "level = math.min(level, most)\n"
-	    "local wait, told = 0, 0\n"
-	    "if n[7] > now then level, wait = 3, n[7] - now end\n"
-	    "local function answer(yes)\n"
-	    "  return yes, level, wait, told, worst - 1, c[1], c[2], c[3],\n"
-	    "    c[4], l[1], l[2], l[3], l[4]\n"
-	    "end\n"
-	    "if known then level = m[2] end\n"
-	    "if known or event == 2 then return answer(1) end\n"
-	    "if level == 3 then\n"
-	    "  if n[7] <= now then n[7] = now + suspend end\n"
-	    "  wait = n[7] - now\n"
-	    "elseif level == 1 and event == 0 then\n"
-	    "  wait = math.max(0, n[8] + math.floor(3600000 / l[worst]) - now)\n"
-	    "end\n"
-	    "if level > n[6] then n[6], told = level, 1 end\n"
-	    "n.note = t[2]\n"
-	    "local counts = event ~= 0 or wait == 0\n"
-	    "if counts then\n"
-	    "  for i = 1, 4 do\n"
-	    "    n[1 + i] = n[1 + i] + add[i]\n"
-	    "    if level < 2 then p[4 + i] = math.max(p[4 + i], c[i]) end\n"
-	    "  end\n"
-	    "  if event == 0 then n[8] = now end\n"
-	    "  m[1], m[2], m.note = m[1] + 1, level, note .. mark\n"
-	    "  if #m.note > 498 then m.note = m.note:sub(7) end\n"
-	    "  put(k[4], m, now + 7200000)\n"
-	    "  if event == 0 then put(k[5], none(), now + keep) end\n"
-	    "end\n"
-	    "put(k[1], n, now + keep)\n"
-	    "put(k[2], p, now + keep)\n"
-	    "put(k[3], b, now + keep)\n"
-	    "return answer(counts and 1 or 0)\n",
+	.script = GUARD_WATCH_SCRIPT,
 };
 
 static enum answer
 release_run(struct store_records *records, const char *const *keys,
     const int64_t *a, const char *const *texts, int64_t *results)
 {
-	struct store_record record;
+	int64_t hour = store_now(records) / HOUR;
+	struct store_record record, places;
+	struct watch w = { .known = false };
 
 	(void)a;
 	(void)texts;
@@ -360,17 +339,19 @@ release_run(struct store_records *records, const char *const *keys,
 		return ANSWER_NO;
 	store_delete(records, keys[0]);
 	store_delete(records, keys[1]);
+	if (!store_get(records, keys[2], &places))
+		return ANSWER_YES;
+	guard_places_read(&w.places, places.note, hour);
+	guard_places_forget(&w.places, hour);
+	put_places(&w, records, keys[2]);
 	return ANSWER_YES;
 }
 
 static const struct store_step release_step = {
 	.name = "guard-release",
-	.keys = 2,
+	.keys = 3,
 	.run = release_run,
-	.script = "if not get(k[1]) then return 0 end\n"
-	    "del(k[1])\n"
-	    "del(k[2])\n"
-	    "return 1\n",
+	.script = GUARD_RELEASE_SCRIPT,
 };
 
 /* --- for others --- */
@@ -382,24 +363,25 @@ struct names {
 };
 
 static void
-make_names(struct names *names, const char *user, enum guard_event event,
-    const char *message, const char *recipient)
+make_names(struct names *names, const struct guard_deed *deed)
 {
 	char user_hex[SUBJECT_DIGEST_HEX + 1];
 	char message_hex[SUBJECT_DIGEST_HEX + 1];
 
-	subject_digest(&user, 1, user_hex);
-	subject_digest(&message, 1, message_hex);
-	subject_digest(&recipient, 1, names->mark);
+	subject_digest(&deed->user, 1, user_hex);
+	subject_digest(&deed->message, 1, message_hex);
+	subject_digest(&deed->recipient, 1, names->mark);
 	snprintf(names->keys[KEY_NOW], KEY_SIZE, "guard:{%s}", user_hex);
 	snprintf(names->keys[KEY_PAST], KEY_SIZE, "guard-past:{%s}",
 	    user_hex);
 	snprintf(names->keys[KEY_BASE], KEY_SIZE, "guard-base:{%s}",
 	    user_hex);
 	snprintf(names->keys[KEY_MESSAGE], KEY_SIZE, "guard-by:{%s}:%s%s",
-	    user_hex, event == GUARD_BOUNCE ? "b" : "", message_hex);
+	    user_hex, deed->event == GUARD_BOUNCE ? "b" : "", message_hex);
 	snprintf(names->keys[KEY_RECIPIENT], KEY_SIZE, "guard-to:{%s}:%s",
 	    user_hex, names->mark);
+	snprintf(names->keys[KEY_PLACES], KEY_SIZE, "guard-from:{%s}",
+	    user_hex);
 	names->mark[MARK_SIZE] = '\0';
 	for (size_t i = 0; i < KEY_COUNT; i++)
 		names->pointers[i] = names->keys[i];
@@ -407,21 +389,22 @@ make_names(struct names *names, const char *user, enum guard_event event,
 
 enum answer
 guard_watch(struct store *store, const struct guard_limits *limits,
-    enum guard_event event, const char *user, const char *message,
-    const char *recipient, struct guard_state *state, const char **why)
+    const struct guard_deed *deed, struct guard_state *state,
+    const char **why)
 {
 	const int64_t *floor = limits->floor;
-	const int64_t arguments[ARG_COUNT] = { event, floor[0], floor[1],
-		floor[2], floor[3], limits->factor, limits->most,
+	const int64_t arguments[ARG_COUNT] = { deed->event, floor[0],
+		floor[1], floor[2], floor[3], floor[4], limits->factor, limits->most,
 		limits->suspend_ms };
 	int64_t results[RESULT_COUNT] = { 0 };
 	char shown[USER_MAX + 1];
 	struct names names;
-	const char *const texts[TEXT_COUNT] = { names.mark, shown };
+	const char *const texts[TEXT_COUNT] = { names.mark, shown,
+		deed->country };
 	enum answer answer;
 
-	make_names(&names, user, event, message, recipient);
-	snprintf(shown, sizeof(shown), "%s", user);
+	make_names(&names, deed);
+	snprintf(shown, sizeof(shown), "%s", deed->user);
 	for (char *c = shown; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ')
 			*c = '?';
@@ -439,13 +422,25 @@ guard_watch(struct store *store, const struct guard_limits *limits,
 	return answer;
 }
 
+static struct guard_deed
+look_at(const char *user)
+{
+	return (struct guard_deed){ .event = GUARD_LOOK, .user = user,
+	    .message = "", .recipient = "", .country = "" };
+}
+
 enum answer
 guard_watch_release(struct store *store, const char *user, const char **why)
 {
+	const struct guard_deed deed = look_at(user);
 	struct names names;
+	const char *keys[3];
 
-	make_names(&names, user, GUARD_LOOK, "", "");
-	return store_run(store, &release_step, names.pointers, NULL, NULL,
+	make_names(&names, &deed);
+	keys[0] = names.keys[KEY_NOW];
+	keys[1] = names.keys[KEY_PAST];
+	keys[2] = names.keys[KEY_PLACES];
+	return store_run(store, &release_step, keys, NULL, NULL,
 	    NULL, why);
 }
 
@@ -476,18 +471,31 @@ show_one(struct store *store, const struct guard_limits *limits,
 {
 	static const char *const levels[] = { "calm", "slow", "hold",
 		"suspended" };
+	const struct guard_deed deed = look_at(user);
+	char note[STORE_NOTE_MAX + 1];
+	struct guard_places places;
+	struct store_record record;
 	struct guard_state state;
+	struct names names;
+	enum answer from;
 
-	if (guard_watch(store, limits, GUARD_LOOK, user, "", "", &state,
-	    why) == ANSWER_UNKNOWN)
+	make_names(&names, &deed);
+	if (guard_watch(store, limits, &deed, &state, why) ==
+	    ANSWER_UNKNOWN || (from = store_read(store,
+	    names.keys[KEY_PLACES], &record, note, why)) == ANSWER_UNKNOWN)
 		return ANSWER_UNKNOWN;
 	buf_printf(out, "%s %s", user, levels[state.level]);
 	if (state.level == GUARD_SUSPEND && state.wait_ms > 0)
 		buf_printf(out, " for=%lld", (long long)(state.wait_ms + 999) /
 		    1000);
-	for (int i = 0; i < GUARD_MEASURES; i++)
+	for (int i = 0; i < (from == ANSWER_YES ? GUARD_MEASURES :
+	    GUARD_COUNTED); i++)
 		buf_printf(out, " %s=%lld/%lld", guard_measure_names[i],
 		    (long long)state.count[i], (long long)state.limit[i]);
+	if (from == ANSWER_YES) {
+		guard_places_read(&places, note, 0);
+		guard_places_print(&places, out);
+	}
 	buf_putc(out, '\n');
 	return ANSWER_YES;
 }

@@ -10,8 +10,10 @@
 struct buf;
 struct store;
 
+/* Those before COUNTED are counts of an hour, for which there is a baseline. */
 enum guard_measure { GUARD_MESSAGES, GUARD_RECIPIENTS, GUARD_NEW,
-	GUARD_BOUNCES, GUARD_MEASURES };
+	GUARD_BOUNCES, GUARD_COUNTED, GUARD_COUNTRIES = GUARD_COUNTED,
+	GUARD_MEASURES };
 enum guard_level { GUARD_CALM, GUARD_SLOW, GUARD_HOLD, GUARD_SUSPEND };
 enum guard_event { GUARD_RECIPIENT, GUARD_BOUNCE, GUARD_LOOK };
 
@@ -24,6 +26,13 @@ struct guard_limits {
 	int64_t suspend_ms;
 };
 
+/* What a user did.  Not of GUARD_LOOK: message, recipient. */
+struct guard_deed {
+	enum guard_event event;
+	const char *user, *message, *recipient;
+	const char *country;		/* "DE"; "": cannot tell */
+};
+
 struct guard_state {
 	enum guard_level level;
 	int64_t wait_ms;		/* slow, suspended: so long */
@@ -33,14 +42,16 @@ struct guard_state {
 };
 
 /*
- * An event of a user, of that message and recipient; each counts once.  YES: it
- * may go on (or is to be held); NO: not now; UNKNOWN: *why.
+ * Takes it down; the same recipient of a message counts once.  YES: it may go
+ * on (or is to be held); NO: not now; UNKNOWN: *why.
  */
 enum answer guard_watch(struct store *, const struct guard_limits *,
-    enum guard_event, const char *user, const char *message,
-    const char *recipient, struct guard_state *, const char **why);
+    const struct guard_deed *, struct guard_state *, const char **why);
 
-/* Lifts a suspension, forgets the last hours.  NO: nothing is known. */
+/*
+ * Lifts a suspension, forgets the last hours and countries where the user is
+ * not at home.  NO: nothing is known.
+ */
 enum answer guard_watch_release(struct store *, const char *user,
     const char **why);
 

@@ -70,8 +70,8 @@ void store_check_options(const struct conf *, struct buf *errors);
 #define STORE_VALUES	8
 #define STORE_NOTE_MAX	500		/* bytes; the caller cuts what is longer */
 #define STORE_KEYS	16
-#define STORE_ARGUMENTS	8
-#define STORE_TEXTS	2
+#define STORE_ARGUMENTS	10
+#define STORE_TEXTS	3
 #define STORE_RESULTS	16
 
 /* The note, never NULL once it is read, lasts until the step ends. */

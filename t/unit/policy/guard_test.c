@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "policy/geo.h"
 #include "policy/guard_watch.h"
 #include "policy/store.h"
 #include "t/unit/policy/ask.h"
@@ -16,7 +17,7 @@
 #define DAY	(24 * HOUR)
 
 static const struct guard_limits limits = {
-	.floor = { 4, 10, 6, 3 }, .factor = 2, .most = GUARD_SUSPEND,
+	.floor = { 4, 10, 6, 3, 1 }, .factor = 2, .most = GUARD_SUSPEND,
 	.suspend_ms = DAY,
 };
 
@@ -31,16 +32,37 @@ next_hour(struct rig *rig, int64_t *shift, int64_t more)
 }
 
 static enum answer
-send_one(struct rig *rig, const char *user, int message, int recipient,
-    struct guard_state *state)
+send_from(struct rig *rig, const char *user, int message, int recipient,
+    const char *country, struct guard_state *state)
 {
 	char id[32], address[32];
+	const struct guard_deed deed = { GUARD_RECIPIENT, user, id, address,
+		country };
 	const char *why;
 
 	snprintf(id, sizeof(id), "m%d", message);
 	snprintf(address, sizeof(address), "r%d@x.test", recipient);
-	return guard_watch(rig->store, &limits, GUARD_RECIPIENT, user, id,
-	    address, state, &why);
+	return guard_watch(rig->store, &limits, &deed, state, &why);
+}
+
+static enum answer
+send_one(struct rig *rig, const char *user, int message, int recipient,
+    struct guard_state *state)
+{
+	return send_from(rig, user, message, recipient, "", state);
+}
+
+static enum answer
+bounce(struct rig *rig, const char *user, const char *message, int recipient,
+    struct guard_state *state)
+{
+	char address[16];
+	const struct guard_deed deed = { GUARD_BOUNCE, user, message, address,
+		"" };
+	const char *why;
+
+	snprintf(address, sizeof(address), "b%d", recipient);
+	return guard_watch(rig->store, &limits, &deed, state, &why);
 }
 
 /* Messages to a known recipient, until one is not let through at once. */
@@ -116,12 +138,8 @@ flood(struct rig *rig)
 
 	/* Bounces alone suspend. */
 	for (int i = 0; i < 13; i++) {
-		char address[16];
-
-		snprintf(address, sizeof(address), "b%d", i);
 		for (int twice = 0; twice < 2; twice++)
-			answer = guard_watch(rig->store, &limits,
-			    GUARD_BOUNCE, "sue", "1", address, &s, &why);
+			answer = bounce(rig, "sue", "1", i, &s);
 		CASE_ASSERT(rig->back_end, answer == ANSWER_YES &&
 		    s.count[GUARD_BOUNCES] == i + 1);
 	}
@@ -141,13 +159,8 @@ flood(struct rig *rig)
 	CASE_ASSERT(rig->back_end, send_one(rig, "sue", 3, 0, &s) ==
 	    ANSWER_YES && s.level == GUARD_CALM);
 	CU_ASSERT(guard_watch_release(rig->store, "bob", &why) == ANSWER_NO);
-	for (int i = 0; i < 13; i++) {
-		char address[16];
-
-		snprintf(address, sizeof(address), "c%d", i);
-		guard_watch(rig->store, &limits, GUARD_BOUNCE, "sue", "2",
-		    address, &s, &why);
-	}
+	for (int i = 0; i < 13; i++)
+		bounce(rig, "sue", "2", i, &s);
 	CU_ASSERT(send_one(rig, "sue", 4, 0, &s) == ANSWER_NO);
 	store_shift_clock(rig->store, DAY + HOUR);
 	CASE_ASSERT(rig->back_end, send_one(rig, "sue", 5, 0, &s) ==
@@ -178,6 +191,112 @@ learn(struct rig *rig)
 	next_hour(rig, &shift, 120 * DAY);
 	send_one(rig, "tom", 9999, 0, &s);
 	CASE_ASSERT(rig->back_end, s.limit[GUARD_MESSAGES] == 4);
+}
+
+static const char *
+shown(struct rig *rig, const char *user)
+{
+	static char text[1024];
+	struct buf out = BUF_INIT;
+	const char *why;
+
+	CU_ASSERT(guard_watch_show(rig->store, &limits, user, &out, &why) ==
+	    ANSWER_YES);
+	snprintf(text, sizeof(text), "%s", out.data);
+	buf_release(&out);
+	return text;
+}
+
+/* A journey; then who has the password from many countries at once. */
+static void
+travel(struct rig *rig)
+{
+	struct guard_state s;
+	int64_t shift = 0;
+	const char *why;
+	int message = 0;
+
+	/* At home, by the first message. */
+	next_hour(rig, &shift, DAY);
+	CU_ASSERT(send_from(rig, "eve", message++, 0, "DE", &s) == ANSWER_YES);
+	CASE_ASSERT(rig->back_end, s.level == GUARD_CALM &&
+	    s.limit[GUARD_MESSAGES] == 4 && s.count[GUARD_COUNTRIES] == 1);
+	CU_ASSERT_STRING_EQUAL(shown(rig, "eve"), "eve calm messages=1/4 "
+	    "recipients=1/10 new_recipients=1/6 bounces=0/3 countries=1/1 "
+	    "home=DE\n");
+
+	/* Elsewhere, the limits are half until the third day. */
+	for (int day = 1; day <= 4; day++) {
+		next_hour(rig, &shift, DAY - HOUR);
+		for (int i = 0; i < 3; i++)
+			send_from(rig, "eve", message++, 0, "FR", &s);
+		CASE_ASSERT(rig->back_end, s.limit[GUARD_MESSAGES] ==
+		    (day < 3 ? 2 : 4));
+		CASE_ASSERT(rig->back_end, s.limit[GUARD_NEW] ==
+		    (day < 3 ? 3 : 6));
+		CASE_ASSERT(rig->back_end, s.level ==
+		    (day < 3 ? GUARD_SLOW : GUARD_CALM));
+	}
+	next_hour(rig, &shift, DAY - HOUR);
+	CU_ASSERT(send_from(rig, "eve", message++, 0, "DE", &s) == ANSWER_YES);
+	CASE_ASSERT(rig->back_end, s.count[GUARD_COUNTRIES] == 1 &&
+	    s.level == GUARD_CALM);
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown(rig, "eve"), " home=DE,FR\n"));
+
+	/* Cannot be in both. */
+	CASE_ASSERT(rig->back_end, send_from(rig, "eve", message, 0, "NG",
+	    &s) == ANSWER_NO && s.level == GUARD_SLOW && s.first &&
+	    s.worst == GUARD_COUNTRIES && s.count[GUARD_COUNTRIES] == 2);
+	CASE_ASSERT(rig->back_end, s.wait_ms > 0 && s.wait_ms <= HOUR / 5);
+	CASE_ASSERT(rig->back_end, send_from(rig, "eve", message++, 0, "BR",
+	    &s) == ANSWER_YES && s.level == GUARD_HOLD && s.first);
+	send_from(rig, "eve", message++, 0, "US", &s);
+	CASE_ASSERT(rig->back_end, send_from(rig, "eve", message++, 0, "CN",
+	    &s) == ANSWER_NO && s.level == GUARD_SUSPEND && s.first);
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown(rig, "eve"), " countries=5/1 "
+	    "home=DE,FR new=NG,BR,US,CN\n"));
+	CU_ASSERT(send_one(rig, "eve", message++, 0, &s) == ANSWER_NO);
+
+	CU_ASSERT(guard_watch_release(rig->store, "eve", &why) == ANSWER_YES);
+	send_from(rig, "eve", message++, 0, "FR", &s);
+	CASE_ASSERT(rig->back_end, send_from(rig, "eve", message++, 0, "DE",
+	    &s) == ANSWER_YES && s.level == GUARD_CALM &&
+	    s.count[GUARD_COUNTRIES] == 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown(rig, "eve"), " home=DE,FR\n"));
+	/* Where nothing can be told, nothing changes. */
+	CU_ASSERT(send_one(rig, "eve", message++, 0, &s) == ANSWER_YES &&
+	    s.limit[GUARD_MESSAGES] == 4);
+}
+
+/* More countries than are kept: the oldest goes, home at last. */
+static void
+wander(struct rig *rig)
+{
+	char country[3] = "AA", *found;
+	struct guard_state s;
+	int64_t shift = 0;
+
+	next_hour(rig, &shift, DAY);
+	for (int i = 0; i < 25; i++) {
+		country[1] = (char)('A' + i);
+		send_from(rig, "jet", i, 0, country, &s);
+		next_hour(rig, &shift, 4 * HOUR);
+	}
+	found = strstr(shown(rig, "jet"), " new=");
+	CASE_ASSERT(rig->back_end, found != NULL && strlen(found) ==
+	    strlen(" new=") + 20 * 3 && strstr(found, "AE") == NULL &&
+	    strstr(found, "AF") != NULL && strstr(found, "home=") == NULL);
+	next_hour(rig, &shift, 100 * DAY);
+	CASE_ASSERT(rig->back_end, send_from(rig, "jet", 99, 0, "ZZ", &s) ==
+	    ANSWER_YES && s.limit[GUARD_MESSAGES] == 4);
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown(rig, "jet"), " home=ZZ\n"));
+}
+
+static void
+journeys(void)
+{
+	rig_each("", travel);
+	rig_each("", wander);
 }
 
 static void
@@ -254,6 +373,48 @@ serve(struct rig *rig)
 	guard_service.release(guard);
 }
 
+/* By the client's address, as far as that tells. */
+static void
+serve_travellers(struct rig *rig)
+{
+	void *guard = ask_setup(rig, &guard_service, 0);
+	struct policy_decision d;
+	int64_t shift = 0;
+
+	next_hour(rig, &shift, 0);
+	d = ask(&guard_service, guard, false, FROM("kim", "m1", "r@x.test")
+	    "|client_address=192.0.2.1");
+	CASE_ASSERT(rig->back_end, d.verb == POLICY_DUNNO);
+	d = ask(&guard_service, guard, false, FROM("kim", "m2", "r@x.test")
+	    "|client_address=198.18.3.1");
+	CASE_ASSERT(rig->back_end, d.verb == POLICY_DEFER && strncmp(d.text,
+	    "You send from more countries than usual, try again in ", 54) ==
+	    0 && strcmp(d.why, "kim: countries=2 limit=1") == 0);
+	CASE_ASSERT(rig->back_end, rig_log_count(rig, "guard: user=kim "
+	    "action=slow measure=countries count=2 limit=1 country=NG") == 1);
+	d = ask(&guard_service, guard, false, FROM("kim", "m3", "r@x.test")
+	    "|client_address=10.0.0.1");
+	CASE_ASSERT(rig->back_end, d.verb == POLICY_DUNNO);
+	d = ask(&guard_service, guard, false, FROM("kim", "m4", "r@x.test")
+	    "|client_address=198.18.4.1");
+	CASE_ASSERT(rig->back_end, d.verb == POLICY_HOLD &&
+	    strcmp(d.text, "unusual mail of user kim") == 0);
+	CU_ASSERT(strstr(ask_command(rig, &guard_service, "guard show kim"),
+	    " countries=3/1 home=DE new=NG,BR") != NULL);
+	guard_service.release(guard);
+}
+
+static void
+travellers(void)
+{
+	const char *why;
+
+	CU_ASSERT_EQUAL(geo_load(GEO_COUNTRY,
+	    unit_path("t/unit/policy/country.mmdb"), &why), 0);
+	rig_each("", serve_travellers);
+	geo_close();
+}
+
 static void
 service(void)
 {
@@ -265,4 +426,6 @@ SUITE(guard,
     { "levels", escalation },
     { "floods and bounces", floods },
     { "learning", learning },
-    { "service", service })
+    { "countries", journeys },
+    { "service", service },
+    { "service and countries", travellers })
