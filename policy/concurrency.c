@@ -12,23 +12,17 @@
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
-#include "base/table.h"
 #include "policy/limit_command.h"
-#include "policy/limit_count.h"
-#include "policy/limit_key.h"
-#include "policy/service.h"
+#include "policy/limit_frame.h"
 
-#define KIND		"concurrency"	/* of keys in the store */
+#define KIND		"concurrency"
 #define UNLIMITED	INT64_MAX
 
 enum count { COUNT_CONNECTIONS, COUNT_MESSAGES };
 
 struct concurrency {
+	struct limit_frame frame;
 	const struct concurrency_options *options;
-	const char *name;
-	struct limit_key key;
-	struct store *store;
-	struct counter *answers[3];
 };
 
 static const struct option_row concurrency_rows[] = {
@@ -69,15 +63,13 @@ static int64_t
 find_maximum(const struct concurrency *concurrency,
     const struct limit_subject *subject)
 {
-	const struct concurrency_options *o = concurrency->options;
 	struct buf problem = BUF_INIT;
 	const char *value;
 	int64_t maximum;
 
-	switch (limit_key_find(&concurrency->key, o->exceptions, subject,
-	    &value)) {
+	switch (limit_frame_exception(&concurrency->frame, subject, &value)) {
 	case ANSWER_NO:
-		return o->maximum;
+		return concurrency->options->maximum;
 	case ANSWER_UNKNOWN:
 		return UNLIMITED;
 	case ANSWER_YES:
@@ -93,7 +85,7 @@ make_take(const struct concurrency *concurrency, struct arena *arena,
     const struct policy_request *request, const struct limit_subject *subject)
 {
 	return (struct limit_take){
-		.scope = { KIND, concurrency->name },
+		.scope = concurrency->frame.scope,
 		.subject = subject->text,
 		.message = concurrency->options->count == COUNT_CONNECTIONS ?
 		    policy_value(request, POLICY_SESSION) :
@@ -114,12 +106,12 @@ give_back(struct concurrency *concurrency,
 	const char *why;
 	size_t count;
 
-	subjects = limit_key_subjects(arena, &concurrency->key, request, true,
+	subjects = limit_key_subjects(arena, &concurrency->frame.key, request, true,
 	    &count);
 	for (size_t i = 0; i < count; i++) {
 		take = make_take(concurrency, arena, request, &subjects[i]);
 		if (take.burst != UNLIMITED)
-			limit_count_settle(concurrency->store, &take, 0, &why);
+			limit_count_settle(concurrency->frame.store, &take, 0, &why);
 	}
 	arena_free(&arena);
 }
@@ -134,9 +126,7 @@ refuse(const struct concurrency *concurrency, const struct policy_query *query,
 	decision->code = query->state == POLICY_AT_CONNECT ? 421 : 450;
 	strcpy(decision->enhanced, query->state == POLICY_AT_CONNECT ?
 	    "4.7.0" : "4.7.1");
-	snprintf(decision->why, sizeof(decision->why),
-	    "%.150s: used=%lld limit=%lld", take->subject,
-	    (long long)state->used, (long long)take->burst);
+	limit_frame_explain(take, state, decision);
 }
 
 static void
@@ -151,15 +141,15 @@ take_one(struct concurrency *concurrency, const struct policy_query *query,
 	const char *why;
 	size_t count;
 
-	subjects = limit_key_subjects(arena, &concurrency->key,
+	subjects = limit_key_subjects(arena, &concurrency->frame.key,
 	    query->request, false, &count);
 	if (count > 0) {
 		take = make_take(concurrency, arena, query->request,
 		    &subjects[0]);
 		if (take.burst != UNLIMITED)
-			answer = limit_count_take(concurrency->store, &take,
+			answer = limit_count_take(concurrency->frame.store, &take,
 			    &state, &why);
-		counter_add(concurrency->answers[answer], 1);
+		counter_add(concurrency->frame.answers[answer], 1);
 		if (answer == ANSWER_NO)
 			refuse(concurrency, query, &take, &state, decision);
 	}
@@ -209,29 +199,15 @@ static void *
 setup(const struct conf *conf, const struct conf_section *section,
     struct store *store, const char **why)
 {
-	static const char *const answers[] = {
-		[ANSWER_NO] = "limited", [ANSWER_YES] = "pass",
-		[ANSWER_UNKNOWN] = "unknown",
-	};
+	const struct concurrency_options *o = section->values;
 	struct concurrency *concurrency;
 
 	(void)conf;
 	if ((concurrency = calloc(1, sizeof(*concurrency))) == NULL)
 		fatal("out of memory (concurrency)");
-	concurrency->options = section->values;
-	concurrency->name = section->title;
-	concurrency->store = store;
-	for (size_t i = 0; i < 3; i++) {
-		char labels[256] = "";
-
-		counter_label(labels, sizeof(labels), "limit",
-		    section->title);
-		counter_label(labels, sizeof(labels), "answer", answers[i]);
-		concurrency->answers[i] = counter_get(
-		    "millgate_concurrency_total", labels);
-	}
-	if (limit_key_parse(concurrency->options->key, &concurrency->key,
-	    why) == 0)
+	concurrency->options = o;
+	if (limit_frame_init(&concurrency->frame, KIND, section, o->key,
+	    o->exceptions, store, why) == 0)
 		return concurrency;
 	free(concurrency);
 	return NULL;
@@ -243,34 +219,16 @@ release(void *instance)
 	free(instance);
 }
 
-static int
-command(const struct policy_instance *instances, size_t count,
-    struct store *store, const char *const *words, size_t word_count,
-    struct buf *out, const char **why)
-{
-	return limit_command(KIND, instances, count, store, words, word_count,
-	    out, why);
-}
-
 /* --- errors between options --- */
 
-struct check {
-	struct buf *errors;
-	const struct conf *conf;
-	const struct conf_section *section;
-};
-
-static void
-check_exception(const char *key, const char *value, void *argument)
+static int
+check_exception(const char *value, const struct conf_section *section,
+    struct buf *why)
 {
-	const struct check *check = argument;
-	struct buf why = BUF_INIT;
 	int64_t maximum;
 
-	if (parse_maximum(value, &maximum, &why) != 0)
-		conf_error(check->errors, check->conf, check->section,
-		    "exceptions", "%s: %s", key, why.data);
-	buf_release(&why);
+	(void)section;
+	return parse_maximum(value, &maximum, why);
 }
 
 static const char *
@@ -302,14 +260,12 @@ check(const struct conf *conf, struct buf *errors)
 	sections = conf_sections(conf, concurrency_section.name, &count);
 	for (size_t i = 0; i < count; i++) {
 		const struct concurrency_options *o = sections[i].values;
-		struct check each = { errors, conf, &sections[i] };
 
 		if ((why = check_key(o)) != NULL)
 			conf_error(errors, conf, &sections[i], "key", "%s",
 			    why);
-		if (o->exceptions != NULL)
-			table_each(o->exceptions, check_exception, &each);
-		policy_check_message(conf, &sections[i], o->message, errors);
+		limit_frame_check(conf, &sections[i], o->exceptions,
+		    check_exception, o->message, errors);
 	}
 }
 
@@ -322,7 +278,7 @@ const struct policy_service concurrency_service = {
 	.release = release,
 	.decide = decide,
 	.outcome = outcome,
-	.command_word = "concurrency",
-	.command = command,
+	.command_word = KIND,
+	.command = limit_command,
 	.check = check,
 };

@@ -10,14 +10,11 @@
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
-#include "base/table.h"
 #include "policy/limit_command.h"
-#include "policy/limit_count.h"
-#include "policy/limit_key.h"
+#include "policy/limit_frame.h"
 #include "policy/limit_past.h"
-#include "policy/service.h"
 
-#define KIND		"limit"		/* of keys in the store */
+#define KIND		"limit"
 #define COUNT_MAX	1000000
 #define SPAN_MAX_US	(INT64_C(1000) * 86400 * 1000000)
 
@@ -25,13 +22,10 @@ enum count { COUNT_MESSAGES, COUNT_RECIPIENTS };
 enum action { ACT_DEFER, ACT_REJECT, ACT_HOLD, ACT_WARN };
 
 struct limit {
+	struct limit_frame frame;
 	const struct limit_options *options;
-	const char *name;
-	struct limit_key key;
 	struct limit_rate rate;
-	struct store *store;
 	struct limit_past *past;
-	struct counter *answers[3];
 };
 
 static const struct option_row limit_rows[] = {
@@ -132,8 +126,7 @@ find_rate(const struct limit *limit, const struct limit_subject *subject,
 	const char *value, *why;
 
 	*rate = limit->rate;
-	switch (limit_key_find(&limit->key, limit->options->exceptions,
-	    subject, &value)) {
+	switch (limit_frame_exception(&limit->frame, subject, &value)) {
 	case ANSWER_UNKNOWN:
 		return ANSWER_UNKNOWN;
 	case ANSWER_YES:
@@ -152,7 +145,7 @@ make_take(const struct limit *limit, const struct limit_subject *subject,
     const struct limit_rate *rate, const char *message)
 {
 	return (struct limit_take){
-		.scope = { KIND, limit->name },
+		.scope = limit->frame.scope,
 		.subject = subject->text,
 		.message = message,
 		.want = limit->options->count == COUNT_RECIPIENTS ?
@@ -191,9 +184,7 @@ refuse(const struct limit *limit, const struct limit_take *take,
 		decision->code = 550;
 		strcpy(decision->enhanced, "5.7.1");
 	}
-	snprintf(decision->why, sizeof(decision->why),
-	    "%.150s: used=%lld limit=%lld", take->subject,
-	    (long long)state->used, (long long)take->burst);
+	limit_frame_explain(take, state, decision);
 }
 
 static enum answer
@@ -216,7 +207,7 @@ ask(struct limit *limit, const struct policy_query *query,
 		take.recipient = subject->recipient;
 	if (!query->ours)
 		take.past = limit->past;
-	answer = limit_count_take(limit->store, &take, &state, &why);
+	answer = limit_count_take(limit->frame.store, &take, &state, &why);
 	if (answer == ANSWER_NO)
 		refuse(limit, &take, &state, decision);
 	return answer;
@@ -234,17 +225,17 @@ decide(void *instance, const struct policy_query *query,
 	const char *message;
 	size_t count;
 
-	if (limit->key.has_authentic && (query->state != POLICY_AT_END ||
+	if (limit->frame.key.has_authentic && (query->state != POLICY_AT_END ||
 	    !query->ours))
 		return;
 	arena = arena_new(0);
 	message = limit_key_message(arena, query->request);
-	subjects = limit_key_subjects(arena, &limit->key, query->request,
+	subjects = limit_key_subjects(arena, &limit->frame.key, query->request,
 	    list, &count);
 	for (size_t i = 0; i < count && answer == ANSWER_YES; i++)
 		answer = ask(limit, query, &subjects[i], message, decision);
 	if (count > 0)
-		counter_add(limit->answers[answer], 1);
+		counter_add(limit->frame.answers[answer], 1);
 	arena_free(&arena);
 }
 
@@ -265,13 +256,13 @@ outcome(void *instance, const struct policy_outcome *told)
 		return;
 	arena = arena_new(0);
 	message = limit_key_message(arena, told->request);
-	subjects = limit_key_subjects(arena, &limit->key, told->request, true,
+	subjects = limit_key_subjects(arena, &limit->frame.key, told->request, true,
 	    &count);
 	for (size_t i = 0; i < count; i++) {
 		if (find_rate(limit, &subjects[i], &rate) != ANSWER_YES)
 			continue;
 		take = make_take(limit, &subjects[i], &rate, message);
-		limit_count_settle(limit->store, &take,
+		limit_count_settle(limit->frame.store, &take,
 		    told->kind == OUTCOME_ACCEPTED ? take.want : 0, &why);
 	}
 	arena_free(&arena);
@@ -304,10 +295,6 @@ static void *
 setup(const struct conf *conf, const struct conf_section *section,
     struct store *store, const char **why)
 {
-	static const char *const answers[] = {
-		[ANSWER_NO] = "limited", [ANSWER_YES] = "pass",
-		[ANSWER_UNKNOWN] = "unknown",
-	};
 	const struct limit_options *o = section->values;
 	struct limit *limit;
 
@@ -315,52 +302,29 @@ setup(const struct conf *conf, const struct conf_section *section,
 	if ((limit = calloc(1, sizeof(*limit))) == NULL)
 		fatal("out of memory (limit)");
 	limit->options = o;
-	limit->name = section->title;
-	limit->store = store;
 	limit->past = limit_past_new();
-	for (size_t i = 0; i < 3; i++) {
-		char labels[256] = "";
-
-		counter_label(labels, sizeof(labels), "limit", limit->name);
-		counter_label(labels, sizeof(labels), "answer", answers[i]);
-		limit->answers[i] = counter_get("millgate_limit_total",
-		    labels);
-	}
-	if (limit_key_parse(o->key, &limit->key, why) == 0 &&
+	if (limit_frame_init(&limit->frame, KIND, section, o->key,
+	    o->exceptions, store, why) == 0 &&
 	    limit_rate_parse(o->rate, o->burst, &limit->rate, why) == 0)
 		return limit;
 	release(limit);
 	return NULL;
 }
 
-static int
-command(const struct policy_instance *instances, size_t count,
-    struct store *store, const char *const *words, size_t word_count,
-    struct buf *out, const char **why)
-{
-	return limit_command(KIND, instances, count, store, words, word_count,
-	    out, why);
-}
-
 /* --- errors between options --- */
 
-struct check {
-	struct buf *errors;
-	const struct conf *conf;
-	const struct conf_section *section;
-	int64_t burst;
-};
-
-static void
-check_exception(const char *key, const char *value, void *argument)
+static int
+check_exception(const char *value, const struct conf_section *section,
+    struct buf *errors)
 {
-	const struct check *check = argument;
+	const struct limit_options *o = section->values;
 	struct limit_rate rate;
 	const char *why;
+	int rc;
 
-	if (limit_rate_parse(value, check->burst, &rate, &why) != 0)
-		conf_error(check->errors, check->conf, check->section,
-		    "exceptions", "%s: \"%s\" %s", key, value, why);
+	if ((rc = limit_rate_parse(value, o->burst, &rate, &why)) != 0)
+		buf_printf(errors, "\"%s\" %s", value, why);
+	return rc;
 }
 
 static void
@@ -368,7 +332,6 @@ check_section(const struct conf *conf, const struct conf_section *section,
     struct buf *errors)
 {
 	const struct limit_options *o = section->values;
-	struct check check = { errors, conf, section, o->burst };
 	struct limit_rate rate;
 	struct limit_key key;
 	const char *why;
@@ -377,9 +340,8 @@ check_section(const struct conf *conf, const struct conf_section *section,
 		conf_error(errors, conf, section, "key", "%s", why);
 	if (limit_rate_parse(o->rate, o->burst, &rate, &why) != 0)
 		conf_error(errors, conf, section, "rate", "%s", why);
-	if (o->exceptions != NULL)
-		table_each(o->exceptions, check_exception, &check);
-	policy_check_message(conf, section, o->message, errors);
+	limit_frame_check(conf, section, o->exceptions, check_exception,
+	    o->message, errors);
 }
 
 static void
@@ -401,7 +363,7 @@ const struct policy_service limit_service = {
 	.release = release,
 	.decide = decide,
 	.outcome = outcome,
-	.command_word = "limit",
-	.command = command,
+	.command_word = KIND,
+	.command = limit_command,
 	.check = check,
 };

@@ -44,13 +44,13 @@ do_subject(const struct limit_scope *scope, bool reset, const char *subject,
 }
 
 int
-limit_command(const char *kind, const struct policy_instance *instances,
-    size_t count, struct store *store, const char *const *words,
-    size_t word_count, struct buf *out, const char **why)
+limit_command(const struct policy_instance *instances, size_t count,
+    struct store *store, const char *const *words, size_t word_count,
+    struct buf *out, const char **why)
 {
 	static char usage[96];
 	bool reset = word_count > 1 && strcmp(words[1], "reset") == 0;
-	struct limit_scope scope = { kind, NULL };
+	struct limit_scope scope = { words[0], NULL };
 	struct buf subject = BUF_INIT;
 	int rc;
 
@@ -61,7 +61,7 @@ limit_command(const char *kind, const struct policy_instance *instances,
 	    strcmp(words[1], "show") != 0))
 		return -2;
 	if (word_count == 2)
-		return show_all(kind, instances, count, store, out, why);
+		return show_all(words[0], instances, count, store, out, why);
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(instances[i].name, words[2]) == 0)
 			scope.name = words[2];

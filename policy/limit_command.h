@@ -8,9 +8,7 @@
 
 #include "policy/service.h"
 
-/* As policy_command_f; kind: what the keys in the store begin with. */
-int limit_command(const char *kind, const struct policy_instance *,
-    size_t count, struct store *, const char *const *words,
-    size_t word_count, struct buf *out, const char **why);
+/* The first word is also what the keys in the store begin with. */
+policy_command_f limit_command;
 
 #endif
