@@ -126,6 +126,7 @@ struct mail {
 	struct finding *findings;	/* merged, in configured order */
 	struct trace *trace;
 	bool welcome;			/* policy wants no more questions */
+	const char *asked;		/* services of it, NULL: none */
 	bool outcome_told, opinion_told;	/* to the policy process */
 	int64_t deadline;		/* for the whole message (task.h) */
 };

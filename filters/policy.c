@@ -33,6 +33,7 @@ struct instance {
 	struct policy_link *link;
 	const char *name;		/* of the service; NULL: a profile's */
 	const char *profile;		/* or NULL: the default */
+	struct buf services;		/* all that it asks, parted by tabs */
 	char method[40];		/* "x-greylist" */
 	unsigned states;
 	bool strangers_only, learns;
@@ -42,6 +43,7 @@ struct instance {
 /* What the service knows of the message that is under way. */
 struct asked {
 	bool any;
+	bool noted;			/* with the message */
 };
 
 static void
@@ -51,6 +53,9 @@ add_service(struct instance *instance, const struct policy_service *service,
 	instance->states |= service->filter_states != NULL ?
 	    service->filter_states(section) : service->states;
 	instance->learns |= service->outcome != NULL;
+	buf_printf(&instance->services, "%s%s", instance->services.len > 0 ?
+	    "\t" : "", section->title != NULL ? section->title :
+	    section->kind->name);
 	instance->strangers_only &= service->strangers_only;
 	if (service->answer_ms > instance->answer_ms)
 		instance->answer_ms = service->answer_ms;
@@ -109,6 +114,7 @@ setup(const struct conf *conf, const struct conf_section *section,
 	    section->title : kind, why);
 	if (instance->link != NULL)
 		return instance;
+	buf_release(&instance->services);
 	free(instance);
 	return NULL;
 }
@@ -119,6 +125,7 @@ release(void *argument)
 	struct instance *instance = argument;
 
 	policy_link_free(&instance->link);
+	buf_release(&instance->services);
 	free(instance);
 }
 
@@ -226,6 +233,24 @@ is_wanted(const struct filter_run *run, const struct recipient *recipient,
 	    (!session->trusted && session->user == NULL);
 }
 
+/* Who was asked about a message is told what became of it. */
+static void
+note_asked(struct filter_run *run)
+{
+	const struct instance *instance = run->instance;
+	struct asked *asked = run->mail_state;
+	struct mail *mail = run->mail;
+
+	if ((instance->states & POLICY_AT_CLOSE) != 0)
+		run->state = run->instance;	/* and when the session ends */
+	if (mail == NULL || asked == NULL || asked->noted)
+		return;
+	asked->noted = true;
+	mail->asked = arena_printf(mail->arena, "%s%s%s", mail->asked != NULL ?
+	    mail->asked : "", mail->asked != NULL ? "\t" : "",
+	    instance->services.data);
+}
+
 static struct verdict
 ask(struct filter_run *run, struct recipient *recipient,
     enum policy_state state)
@@ -239,8 +264,7 @@ ask(struct filter_run *run, struct recipient *recipient,
 
 	if (!is_wanted(run, recipient, state))
 		return VERDICT_CONTINUE;
-	if ((instance->states & POLICY_AT_CLOSE) != 0)
-		run->state = instance;	/* the end is to be told */
+	note_asked(run);
 	policy_put(&request, POLICY_REQUEST, "smtpd_access_policy");
 	put_addressee(&request, instance);
 	policy_request_of(&request, run, recipient, state);
@@ -276,7 +300,7 @@ on_mail(struct filter_run *run)
 {
 	struct asked *asked = arena_alloc(run->mail->arena, sizeof(*asked));
 
-	asked->any = false;
+	*asked = (struct asked){ false, false };
 	run->mail_state = asked;
 	return ask(run, NULL, POLICY_AT_MAIL);
 }
@@ -314,6 +338,9 @@ tell(struct filter_run *run, enum policy_outcome_kind kind, const char *event)
 	policy_put(&request, POLICY_REQUEST, POLICY_REQUEST_OUTCOME);
 	policy_put(&request, POLICY_OUTCOME, policy_outcome_name(kind));
 	policy_put(&request, POLICY_EVENT, event);
+	policy_put(&request, POLICY_ASKED, run->mail == NULL ?
+	    instance->services.data : run->mail->asked != NULL ?
+	    run->mail->asked : "\t");
 	policy_request_of(&request, run, NULL, POLICY_AT_END);
 	policy_link_tell(instance->link, &request);
 	buf_release(&request);

@@ -278,6 +278,7 @@ const struct policy_service concurrency_service = {
 	.release = release,
 	.decide = decide,
 	.outcome = outcome,
+	.reserves = true,
 	.command_word = KIND,
 	.command = limit_command,
 	.check = check,

@@ -363,6 +363,7 @@ const struct policy_service limit_service = {
 	.release = release,
 	.decide = decide,
 	.outcome = outcome,
+	.reserves = true,
 	.command_word = KIND,
 	.command = limit_command,
 	.check = check,

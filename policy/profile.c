@@ -298,6 +298,34 @@ profiles_decide(struct profiles *profiles, const struct policy_query *query,
 			return;
 }
 
+/* A word of a list that is parted by tabs. */
+static bool
+is_listed(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (;;) {
+		if (strncmp(list, name, len) == 0 &&
+		    (list[len] == '\0' || list[len] == '\t'))
+			return true;
+		list += strcspn(list, "\t");
+		if (*list++ == '\0')
+			return false;
+	}
+}
+
+static bool
+is_told(const struct service *s, const struct policy_outcome *outcome)
+{
+	const char *asked = policy_known(outcome->request, POLICY_ASKED);
+
+	if (s->service->outcome == NULL || (outcome->kind == OUTCOME_CLOSED &&
+	    (s->service->states & POLICY_AT_CLOSE) == 0))
+		return false;
+	return !s->service->reserves || asked == NULL ||
+	    is_listed(asked, s->is.name);
+}
+
 void
 profiles_outcome(struct profiles *profiles,
     const struct policy_outcome *outcome)
@@ -307,9 +335,7 @@ profiles_outcome(struct profiles *profiles,
 	for (size_t i = 0; i < profiles->count; i++) {
 		const struct service *s = &profiles->services[i];
 
-		if (s->service->outcome != NULL &&
-		    (outcome->kind != OUTCOME_CLOSED ||
-		    (s->service->states & POLICY_AT_CLOSE) != 0))
+		if (is_told(s, outcome))
 			s->service->outcome(s->is.instance, outcome);
 	}
 }

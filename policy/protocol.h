@@ -40,6 +40,7 @@
 	ROW(AUTH_DOMAINS, auth_domains) ROW(AUTH_SELECTORS, auth_selectors) \
 	ROW(RESULTS, results) ROW(SCORE, score)				\
 	ROW(OUTCOME, outcome) ROW(EVENT, event) ROW(UNDO, undo)		\
+	ROW(ASKED, asked)							\
 	ROW(COMMAND, command)						\
 	/* The same, of report.h. */					\
 	ROW(REPORT_VERB, report_verb) ROW(REPORT_DOMAIN, report_domain)	\
@@ -54,7 +55,8 @@ enum policy_attribute {
 
 /*
  * Requests of our own processes: about DMARC reports (report.h); what became
- * of a message; and a command of millgatectl's.
+ * of a message, and the services that were asked about it, parted by tabs; and
+ * a command of millgatectl's.
  */
 #define POLICY_REQUEST_REPORT "millgate_report"
 #define POLICY_REQUEST_OUTCOME "millgate_outcome"

@@ -120,6 +120,7 @@ struct policy_service {
 	    struct policy_decision *);
 	/* NULL: it does not learn. */
 	void (*outcome)(void *instance, const struct policy_outcome *);
+	bool reserves;			/* learns of what it was asked about */
 
 	/* "limit": the first word of its commands; NULL: it has none. */
 	const char *command_word;
