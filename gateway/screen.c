@@ -212,9 +212,31 @@ screen_begin(struct smtp_session *s)
 /* --- on its way, and when it ends --- */
 
 void
+screen_note_refusal(struct smtp_session *s, const char *enhanced)
+{
+	/* RFC 3463, 3: the second number says what it is about. */
+	char subject = enhanced != NULL && strlen(enhanced) > 2 ? enhanced[2] :
+	    '5';
+
+	if (subject == '1' || subject == '2')
+		s->unknown++;
+	else if (strchr("346", subject) == NULL)
+		s->offences++;
+}
+
+static uint32_t
+count_offences(const struct smtp_session *s)
+{
+	uint32_t excused = s->accepted + 1;
+
+	return s->offences + (s->unknown > excused ? s->unknown - excused : 0);
+}
+
+void
 screen_delay(struct smtp_session *s)
 {
-	if (s->screened && s->peer.user == NULL && s->offences >= SLOW_OFFENCES)
+	if (s->screened && s->peer.user == NULL &&
+	    count_offences(s) >= SLOW_OFFENCES)
 		slow_down(s);
 	if (!s->tarpit || s->closing || s->peer.user != NULL)
 		return;
@@ -243,15 +265,16 @@ report(struct smtp_session *s, enum policy_outcome_kind kind,
 void
 screen_end(struct smtp_session *s)
 {
+	uint32_t offences = count_offences(s);
 	char results[64];
 
 	if (s->tarpit)
 		s->server->screen->tarpitted--;
 	if (!s->screened || s->peer.user != NULL)
 		return;
-	if (s->offences > 0) {
+	if (offences > 0) {
 		snprintf(results, sizeof(results), SCREEN_OFFENCES "%u%s",
-		    s->offences, s->early ? " " SCREEN_EARLY_TALK : "");
+		    offences, s->early ? " " SCREEN_EARLY_TALK : "");
 		report(s, OUTCOME_REFUSED, results);
 	} else if (s->accepted > 0 && !s->passed) {
 		report(s, OUTCOME_ACCEPTED, NULL);

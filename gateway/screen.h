@@ -31,6 +31,13 @@ const char *screen_banned(const struct screen *,
  */
 bool screen_begin(struct smtp_session *);
 
+/*
+ * A reply of 5xx.  That a recipient does not exist counts only when it happens
+ * more than once, and more often than not: lists of addresses age, and people
+ * mistype them.  What speaks of the message or of us does not count.
+ */
+void screen_note_refusal(struct smtp_session *, const char *enhanced);
+
 /* Between a command and its answer: holds it back, if that is due. */
 void screen_delay(struct smtp_session *);
 

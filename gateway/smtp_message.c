@@ -237,7 +237,8 @@ static void
 message_done(struct smtp_session *s, const char *result)
 {
 	count_message(result);
-	s->accepted += strcmp(result, "accepted") == 0;
+	if (strcmp(result, "accepted") == 0)
+		s->accepted += (uint32_t)s->transaction->recipients;
 	counter_add(s->server->counts[SMTP_COUNT_BYTES],
 	    (int64_t)s->transaction->mail->received_size);
 	smtp_transaction_end(s, result);

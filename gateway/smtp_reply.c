@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "filters/trace.h"
 #include "gateway/received.h"
+#include "gateway/screen.h"
 #include "gateway/smtp_session.h"
 #include "policy/reason.h"
 
@@ -81,7 +82,7 @@ put_reply(struct smtp_session *s, int code, const char *enhanced,
 	if (code >= 400)
 		s->errors++;
 	if (code >= 500)
-		s->offences++;
+		screen_note_refusal(s, enhanced);
 }
 
 void

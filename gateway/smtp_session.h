@@ -140,7 +140,9 @@ struct smtp_session {
 	bool lost;			/* the client is gone */
 	enum smtp_verb verb;		/* the last one */
 	uint32_t errors, junk, messages, commands, auth_failures;
-	uint32_t offences, accepted;	/* replies of 5xx, messages */
+	/* For screening: replies of 5xx; those that no such recipient is there. */
+	uint32_t offences, unknown;
+	uint32_t accepted;		/* recipients of accepted messages */
 	uint32_t done[SMTP_VERB_COUNT], refused[SMTP_VERB_COUNT];
 };
 

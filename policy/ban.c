@@ -105,9 +105,11 @@ offend_run(struct store_records *records, const char *const *keys,
 	r.values[VALUE_OFFENCES] += a[OFFEND_COUNT];
 	r.note = t[0];
 	r.expires_ms = larger(r.expires_ms, now + a[OFFEND_WINDOW]);
-	if (r.values[VALUE_OFFENCES] >= a[OFFEND_LIMIT]) {
+	if (r.values[VALUE_OFFENCES] >= a[OFFEND_LIMIT] &&
+	    r.values[VALUE_PASS] > now) {
+		r.values[VALUE_OFFENCES] = r.values[VALUE_PASS] = 0;
+	} else if (r.values[VALUE_OFFENCES] >= a[OFFEND_LIMIT]) {
 		r.values[VALUE_OFFENCES] = r.values[VALUE_OPERATOR] = 0;
-		r.values[VALUE_PASS] = 0;
 		results[0] = ban_length(a, ++r.values[VALUE_BANS]);
 		r.values[VALUE_UNTIL] = now + results[0];
 		r.expires_ms = now + results[0] + a[OFFEND_LONGEST];
@@ -132,8 +134,10 @@ static const struct store_step offend_step = {
 	    "r.note = t[1]\n"
 	    "local expires = math.max(r.expires, now + window)\n"
 	    "local banned = 0\n"
-	    "if r[2] >= limit then\n"
-	    "  r[2], r[6], r[5] = 0, 0, 0\n"
+	    "if r[2] >= limit and r[5] > now then\n"
+	    "  r[2], r[5] = 0, 0\n"
+	    "elseif r[2] >= limit then\n"
+	    "  r[2], r[6] = 0, 0\n"
 	    "  r[4] = r[4] + 1\n"
 	    "  local bans = r[4]\n"
 	    "  banned = first\n"

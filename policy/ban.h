@@ -34,7 +34,10 @@ struct ban_state {
 enum answer ban_check(struct store *, const struct sockaddr_storage *client,
     struct ban_state *, const char **why);
 
-/* Notes offences.  YES: that made it banned. */
+/*
+ * Notes offences.  YES: that made it banned.  One that has a pass loses that
+ * first: who sends much good mail sends some that is refused.
+ */
 enum answer ban_offend(struct store *, const struct sockaddr_storage *client,
     const struct ban_limits *, int64_t offences, const char *note,
     struct ban_state *, const char **why);

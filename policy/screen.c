@@ -147,8 +147,10 @@ outcome(void *instance, const struct policy_outcome *outcome)
 	struct sockaddr_storage client;
 	const char *why;
 
-	if (outcome->undo || !subject_client(policy_known(outcome->request,
-	    POLICY_CLIENT_ADDRESS), &client))
+	/* A user's address says nothing of the next one who has it. */
+	if (outcome->undo || policy_known(outcome->request,
+	    POLICY_SASL_USERNAME) != NULL || !subject_client(policy_known(
+	    outcome->request, POLICY_CLIENT_ADDRESS), &client))
 		return;
 	if (outcome->kind == OUTCOME_TRAP)
 		offend(screen, &client, TRAP_OFFENCES, "mail to a trap");

@@ -27,8 +27,8 @@ struct policy_service;
 	    "Sessions so slowed down at a time, in each gateway process.")	\
 	ROW(o, ban_offences, number, "20", "0", "1000000",		\
 	    "Refused commands, recipients, messages and logins after which a " \
-	    "client is banned; speaking before the greeting counts as five; 0: " \
-	    "nobody is.")						\
+	    "client is banned, see DNS LISTS AND SCREENING; speaking before "	\
+	    "the greeting counts as five; 0: nobody is.")		\
 	ROW(o, ban_window, duration, "10m", "1s", "7d",			\
 	    "So many within this time.")				\
 	ROW(o, ban_time, duration, "10m", "1s", "7d",			\

@@ -27,6 +27,7 @@ listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	screen = yes
 	max_sessions_per_client = 4
+	recipients = { "bob\@example.test" }
 }
 screen {
 	greet_wait = 2s
@@ -114,9 +115,47 @@ subtest 'errors' => sub {
 		return greeting_from('127.0.0.30') =~ /^421 .*\[banned/;
 	});
 	pass 'so many get a client banned';
+};
 
-	# Deferred mail is no offence.
-	is scalar(() = $server->log =~ /screen: client=\S+ banned for/g), 2, 'and no other';
+# A session that tries so many unknown recipients, and others; its replies.
+sub try_recipients {
+	my ($address, $unknown, $known) = @_;
+	my ($seconds, $smtp) = connect_from($address);
+
+	$smtp->command('EHLO client.test');
+	$smtp->command('MAIL FROM:<alice@sender.test>');
+	my @replies = map { $smtp->command("RCPT TO:<nobody$_\@example.test>") }
+	    1 .. $unknown;
+	$smtp->command("RCPT TO:<bob+$_\@example.test>") for 1 .. $known;
+	if ($known) {
+		$smtp->command('DATA');
+		like $smtp->command(message() . '.'), qr/^250 /, 'mail';
+	}
+	$smtp->command('QUIT');
+	$smtp->close;
+	return @replies;
+}
+
+subtest 'recipients that do not exist' => sub {
+	for (1 .. 3) {
+		my @sessions = map { $server->smtp(local => '127.0.0.31',
+		    no_greeting => 1) } 1 .. 4;
+		for my $smtp (@sessions) {
+			$smtp->reply;
+			my $reply = $smtp->deliver(to => 'bop@example.test');
+			like $reply, qr/^550 5\.1\.1 /, 'a typing error';
+			$smtp->close;
+		}
+	}
+	like greeting_from('127.0.0.31'), qr/^220/, 'is no offence';
+	try_recipients('127.0.0.32', 10, 20);
+	try_recipients('127.0.0.33', 11, 2);
+	$server->wait_log(qr/client=127\.0\.0\.33\/32 banned for 300 s: offences=8/);
+	pass 'one that guesses is banned';
+	like greeting_from('127.0.0.32'), qr/^220/,
+	    'an old list of many is none';
+	is scalar(() = $server->log =~ /screen: client=\S+ banned for/g), 3,
+	    'and nobody else was';
 };
 
 subtest 'a listed client' => sub {
@@ -155,6 +194,21 @@ subtest 'connections' => sub {
 	like $server->log, qr/reject: CONNECT from unknown\[127\.0\.0\.5\]: 421 4\.7\.0 Too many connections from you \[connection-limit\]/,
 	    'logged with its reason';
 	$_->close for @open;
+};
+
+subtest 'a good client that sometimes offends' => sub {
+	my (undef, $smtp) = connect_from('127.0.0.5');
+
+	$smtp->command('NONSENSE') for 1 .. 8;
+	$smtp->command('QUIT');
+	$smtp->close;
+	wait_for('its pass to be lost', sub {
+		return (connect_from('127.0.0.5'))[0] >= 1.9;
+	});
+	like greeting_from('127.0.0.5'), qr/^220/, 'is not banned at once';
+	(undef, $smtp) = connect_from('127.0.0.5');
+	like $smtp->deliver, qr/^250 /, 'and may earn its pass again';
+	$smtp->command('QUIT');
 };
 
 subtest 'Postfix' => sub {

@@ -36,6 +36,9 @@ static const struct event {
 	    NULL },
 	{ "offends again", REPORT, "192.0.2.1", true, "offences=1", 0, 0,
 	    NULL },
+	{ "loses it", ASK, "192.0.2.1", true, NULL, POLICY_DUNNO, 0, NULL },
+	{ "goes on offending", REPORT, "192.0.2.1", true, "offences=21", 0, 0,
+	    NULL },
 	{ "is banned", ASK, "192.0.2.1", true, NULL, POLICY_DEFER, 450,
 	    "banned" },
 	{ "everywhere", ASK, "192.0.2.1", false, NULL, POLICY_DEFER, 450,
@@ -146,7 +149,7 @@ run_story(struct rig *rig)
 	screen_service.release(screen);
 	dns_set_source(NULL, NULL);
 	CU_ASSERT_EQUAL(rig_log_count(rig, "client=192.0.2.1/32 banned for "
-	    "600 s: offences=1"), 1);
+	    "600 s: offences=21"), 1);
 }
 
 static void
