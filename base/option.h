@@ -72,6 +72,20 @@ struct option_row {
 	{ #name, OPTION_##type, offsetof(struct o, name), fallback, min, max, \
 	  doc },
 
+/*
+ * Rows of sections whose option "listen" may name UNIX sockets that are not for
+ * everybody on the machine.
+ */
+enum option_socket_mode { SOCKET_OWNER, SOCKET_GROUP, SOCKET_ALL };
+#define OPTION_SOCKET_ROWS(ROW, o)					\
+	ROW(o, socket_mode, choice, "0660", "0600|0660|0666", NULL,	\
+	    "Who may connect to a UNIX socket there: its owner, its "	\
+	    "socket_group too, or everybody on this machine.")		\
+	ROW(o, socket_group, string, NULL, NULL, NULL,			\
+	    "The group of a UNIX socket there.  Default: postfix, if there " \
+	    "is one.  Postfix's chroot sees what lies below "		\
+	    "/var/spool/postfix.")
+
 #define OPTION_COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
 /* The type's name, as in the manual: "size". */

@@ -13,7 +13,6 @@
 
 #include "filters/filter.h"
 
-enum filter_host_mode { MODE_OWNER, MODE_GROUP, MODE_ALL };
 enum filter_host_front { FRONT_NATIVE, FRONT_LIBMILTER };
 
 #define FILTER_HOST_OPTIONS(ROW, o)					\
@@ -22,13 +21,7 @@ enum filter_host_front { FRONT_NATIVE, FRONT_LIBMILTER };
 	ROW(o, listen, strings, NULL, NULL, NULL,			\
 	    "Where other MTAs reach it as a milter: "			\
 	    "\"127.0.0.1:8891\", \"unix:/path\".")			\
-	ROW(o, socket_mode, choice, "0660", "0600|0660|0666", NULL,	\
-	    "Who may connect to a UNIX socket there: its owner, its "	\
-	    "socket_group too, or everybody on this machine.")		\
-	ROW(o, socket_group, string, NULL, NULL, NULL,			\
-	    "The group of a UNIX socket there.  Default: postfix, if there " \
-	    "is one.  Postfix's chroot sees what lies below "		\
-	    "/var/spool/postfix.")					\
+	OPTION_SOCKET_ROWS(ROW, o)					\
 	ROW(o, front, choice, "native", "native|libmilter", NULL,	\
 	    "Who speaks there: our own code, or Sendmail's libmilter, which "	\
 	    "serves one address.")

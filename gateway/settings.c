@@ -135,21 +135,20 @@ each_address(const struct conf_section *section, const char *option,
 		    .option = option }, argument);
 }
 
-/* Whom such a host answers it may sign for: not everybody on this machine. */
+/* For other MTAs, not for everybody on this machine. */
 static void
-each_door(const struct conf_section *section, const char *name, endpoint_f *f,
-    void *argument)
+each_door(const struct conf_section *section, const char *name,
+    const char *const *addresses, int64_t mode, const char *group,
+    endpoint_f *f, void *argument)
 {
-	static const int modes[] = { [MODE_OWNER] = 0600, [MODE_GROUP] = 0660,
-		[MODE_ALL] = 0666 };
-	const struct filter_host_options *host = section->values;
-	const char *const *address = host->listen;
+	static const int modes[] = { [SOCKET_OWNER] = 0600,
+		[SOCKET_GROUP] = 0660, [SOCKET_ALL] = 0666 };
 
-	for (; *address != NULL; address++)
+	for (; *addresses != NULL; addresses++)
 		f(&(struct settings_endpoint){ .name = name,
-		    .address = *address, .mode = modes[host->socket_mode],
-		    .group = host->socket_group != NULL ? host->socket_group :
-		    "postfix", .group_may_lack = host->socket_group == NULL,
+		    .address = *addresses, .mode = modes[mode],
+		    .group = group != NULL ? group : "postfix",
+		    .group_may_lack = group == NULL,
 		    .section = section, .option = "listen" }, argument);
 }
 
@@ -274,8 +273,11 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 	}
 	sections = conf_sections(conf, "filter_host", &count);
 	for (size_t i = 0; i < count; i++) {
+		const struct filter_host_options *host = sections[i].values;
+
 		snprintf(name, sizeof(name), "milter:%s", sections[i].title);
-		each_door(&sections[i], name, f, argument);
+		each_door(&sections[i], name, host->listen, host->socket_mode,
+		    host->socket_group, f, argument);
 	}
 	for (size_t i = 0; (section = settings_isolated(conf, i)) != NULL;
 	    i++) {
@@ -283,8 +285,8 @@ settings_each_endpoint(const struct conf *conf, endpoint_f *f, void *argument)
 		snprintf(file, sizeof(file), "host-%s.sock", section->title);
 		own_socket(conf, name, file, f, argument);
 	}
-	each_address(only_section(conf, "policy"), "listen", "policy",
-	    policy->listen, f, argument);
+	each_door(only_section(conf, "policy"), "policy", policy->listen,
+	    policy->socket_mode, policy->socket_group, f, argument);
 	own_socket(conf, "policy:own", "policy.sock", f, argument);
 	each_address(only_section(conf, "console"), "metrics", "metrics",
 	    console->metrics, f, argument);
@@ -345,20 +347,28 @@ check_listeners(const struct conf *conf, struct buf *errors)
 }
 
 static void
+check_group(const struct conf *conf, const struct conf_section *section,
+    const char *group, struct buf *errors)
+{
+	if (group != NULL && getgrnam(group) == NULL)
+		conf_error(errors, conf, section, "socket_group",
+		    "%s: no such group", group);
+}
+
+static void
 check_doors(const struct conf *conf, struct buf *errors)
 {
+	const struct policy_options *policy = conf_get(conf, "policy");
 	const struct conf_section *hosts;
 	size_t count;
 
+	check_group(conf, only_section(conf, "policy"), policy->socket_group,
+	    errors);
 	hosts = conf_sections(conf, "filter_host", &count);
-	for (size_t i = 0; i < count; i++) {
-		const struct filter_host_options *host = hosts[i].values;
-
-		if (host->socket_group != NULL &&
-		    getgrnam(host->socket_group) == NULL)
-			conf_error(errors, conf, &hosts[i], "socket_group",
-			    "%s: no such group", host->socket_group);
-	}
+	for (size_t i = 0; i < count; i++)
+		check_group(conf, &hosts[i], ((const struct
+		    filter_host_options *)hosts[i].values)->socket_group,
+		    errors);
 }
 
 static const struct filter *

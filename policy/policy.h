@@ -13,7 +13,9 @@ struct conf;
 #define POLICY_OPTIONS(ROW, o)						\
 	ROW(o, listen, strings, NULL, NULL, NULL,			\
 	    "Addresses where other MTAs may ask, by Postfix's policy "	\
-	    "delegation protocol; none: only our own gateways do.")	\
+	    "delegation protocol, such as \"127.0.0.1:10040\", "		\
+	    "\"unix:/path\"; none: only our own gateways do.")		\
+	OPTION_SOCKET_ROWS(ROW, o)					\
 	ROW(o, services, strings, "greylist", NULL, NULL,		\
 	    "What judges their requests, in order: \"greylist\", or titles "	\
 	    "of rate_limit and the like.")				\

@@ -3,6 +3,7 @@
 # back, and a system call filter; the signing key is in its host alone.
 use strict;
 use warnings;
+use IO::Socket::UNIX;
 use Test::More;
 use Millgate::Peers;
 use Millgate::Test;
@@ -62,6 +63,7 @@ filter_host patient {
 }
 route example.test { via = { "lmtp:unix:$dovecot->{socket}" } }
 dmarc_report { email = "reports\@example.test" }
+policy { listen = { "unix:\@DIR\@/asked" } }
 END
 
 sub status_of { return read_file("/proc/$_[0]/status") }
@@ -106,6 +108,29 @@ for my $endpoint ("127.0.0.1:$milter", "unix:$server->{dir}/milter",
 my (undef, $said_grey) = run_command(build_dir() . '/gateway/millgatectl',
     'milter', 'probe', "127.0.0.1:$grey");
 like($said_grey, qr/^answer .*\b451 4\.7\.1\b/m, 'a host greylists');
+
+# A Postfix may ask that process, and nobody else here.
+sub ask_as {
+	my ($user) = @_;
+	my ($uid, $gid) = (getpwnam $user)[2, 3];
+	my $pid = open(my $from, '-|') // die "fork: $!";
+
+	if ($pid == 0) {
+		($(, $)) = ($gid, "$gid $gid");
+		($<, $>) = ($uid, $uid);
+		my $socket = IO::Socket::UNIX->new("$server->{dir}/asked") or
+		    do { print "$!\n"; exit 0 };
+		print $socket "request=smtpd_access_policy\n" .
+		    "protocol_state=RCPT\nclient_address=192.0.2.1\n" .
+		    "recipient=bob\@example.test\n\n";
+		print scalar <$socket>;
+		exit 0;
+	}
+	return join '', <$from>;
+}
+chmod 0755, $server->{dir};
+like(ask_as('postfix'), qr/^action=DEFER_IF_PERMIT /, 'Postfix may ask');
+like(ask_as('nobody'), qr/^Permission denied$/, 'others may not');
 
 # So does the relay.
 my ($asked, $said) = $server->ctl('dmarc', 'send');
