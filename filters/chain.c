@@ -137,18 +137,31 @@ report(struct chain_run *r, const char *event, const struct verdict *v)
 	    event, action, v->reason != NULL ? v->reason : "", text);
 }
 
+/* Whatever else comes of the message. */
+static void
+hold(const struct chain_run *r, const char *event, const struct verdict *v)
+{
+	struct mail *mail = r->run.mail;
+
+	if (v->hold == NULL || mail == NULL)
+		return;
+	mail->envelope.hold = true;
+	mail->envelope.hold_reason = v->hold;
+	trace_add(mail->trace, r->run.name, "%s: hold %s", event, v->hold);
+	log_info(&mail->log, "filter=%s stage=%s action=hold reason=%s "
+	    "text=\"%s\"", r->run.name, event, v->reason != NULL ?
+	    v->reason : "", v->hold);
+}
+
 /* What a verdict means for the filter itself; returns what others see. */
 static struct verdict
 settle(struct chain_run *r, const char *event, struct verdict v)
 {
+	hold(r, event, &v);
 	if (v.action == ACTION_CONTINUE)
 		return v;
 	v.filter = r->run.name;
 	report(r, event, &v);
-	if (v.hold != NULL && r->run.mail != NULL) {
-		r->run.mail->envelope.hold = true;
-		r->run.mail->envelope.hold_reason = v.hold;
-	}
 	if (v.action != ACTION_ACCEPT)
 		return v;
 	if (r->run.mail == NULL)
@@ -401,35 +414,6 @@ chain_body_grown(struct chain *chain)
 
 /* --- its end --- */
 
-/* What could not be told is in the log, too: a name server may be ill. */
-static void
-tell_finding(const struct chain_run *r, const struct finding *f)
-{
-	struct mail *mail = r->run.mail;
-	const char *reason = f->reason != NULL ? f->reason : "";
-
-	trace_add(mail->trace, r->run.name, "%s=%s%s%s%s", f->method,
-	    f->result, *reason != '\0' ? " (" : "", reason,
-	    *reason != '\0' ? ")" : "");
-	if (strcmp(f->result, "temperror") == 0)
-		log_info(&mail->log, "filter=%s %s=temperror reason=\"%s\"",
-		    r->run.name, f->method, reason);
-}
-
-static void
-merge_findings(struct chain_run *r)
-{
-	struct mail *mail = r->run.mail;
-	struct finding **end = &mail->findings, *f;
-
-	for (f = r->run.findings; f != NULL; f = f->next)
-		tell_finding(r, f);
-	while (*end != NULL)
-		end = &(*end)->next;
-	*end = r->run.findings;
-	r->run.findings = NULL;
-}
-
 /* An event without argument of one serial filter, timed. */
 static struct verdict
 message_event(struct chain_run *r, const char *name, chain_event_f *f)
@@ -536,7 +520,7 @@ end_turn(struct chain_run *r)
 {
 	if (!r->began)
 		return;
-	merge_findings(r);
+	findings_merge(&r->run);
 	if (r->spent_us >= 1000)
 		trace_add(r->run.mail->trace, r->run.name, "took %.1fms",
 		    (double)r->spent_us / 1000);

@@ -5,6 +5,8 @@
 #include <strings.h>
 
 #include "base/arena.h"
+#include "base/log.h"
+#include "filters/trace.h"
 
 static const char *
 copy(struct arena *arena, const char *string)
@@ -72,4 +74,33 @@ finding_value(const struct finding *finding, const char *type,
 		    strcasecmp(property->name, name) == 0)
 			return property->value;
 	return NULL;
+}
+
+/* What could not be told is in the log, too: a name server may be ill. */
+static void
+tell_finding(const struct filter_run *run, const struct finding *f)
+{
+	struct mail *mail = run->mail;
+	const char *reason = f->reason != NULL ? f->reason : "";
+
+	trace_add(mail->trace, run->name, "%s=%s%s%s%s", f->method,
+	    f->result, *reason != '\0' ? " (" : "", reason,
+	    *reason != '\0' ? ")" : "");
+	if (strcmp(f->result, "temperror") == 0)
+		log_info(&mail->log, "filter=%s %s=temperror reason=\"%s\"",
+		    run->name, f->method, reason);
+}
+
+void
+findings_merge(struct filter_run *run)
+{
+	struct mail *mail = run->mail;
+	struct finding **end = &mail->findings, *f;
+
+	for (f = run->findings; f != NULL; f = f->next)
+		tell_finding(run, f);
+	while (*end != NULL)
+		end = &(*end)->next;
+	*end = run->findings;
+	run->findings = NULL;
 }

@@ -149,6 +149,9 @@ struct finding *finding_add(struct filter_run *, const char *method,
 void finding_property(struct filter_run *, struct finding *, const char *type,
     const char *name, const char *value);
 
+/* What the run found joins what those before it did; the trace tells it. */
+void findings_merge(struct filter_run *);
+
 /* The first merged finding of that method from *after on; NULL: none. */
 const struct finding *finding_find(const struct mail *, const char *method,
     const struct finding *after);

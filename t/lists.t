@@ -44,10 +44,11 @@ route "*" { via = { "maildir:\@DIR\@/mail" } }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	hostname_lookup = no
-	filters = { spf, correspondents, friends, blocked, greylist }
+	filters = { watched, spf, correspondents, friends, blocked, greylist }
 }
 access_list friends { action = allow entries = { "127.0.0.8/29" } }
 access_list blocked { entries = { ".bad.test" } message = "Go away" }
+access_list watched { action = hold entries = { "watched.test" } message = "To be seen" }
 greylist { delay = 1h }
 policy { listen = { "127.0.0.1:$port" } services = { owners, blocked, correspondents } }
 sender_owner owners { owners = { "alice\@example.test = alice" } }
@@ -131,6 +132,24 @@ sub lists {
 	    'taken out, it is a stranger again';
 }
 
+# For all its recipients, until it is released.
+sub holds {
+	my ($server) = @_;
+	my ($id) = attempt($server, 'x@watched.test', [ $bob, 'y@example.test' ],
+	    local => '127.0.0.10') =~ /^250 .*\b(1\w{15})\b/;
+	my @mail = glob "$server->{dir}/mail/new/*";
+
+	ok defined $id, 'what is to be held is taken';
+	$server->wait_log(qr/$id: filter=watched stage=rcpt action=hold reason=list-denied text="To be seen"/);
+	ctl_ok($server, qr/^\Q$id\E .* held /m, qw(queue list));
+	ctl_ok($server, qr/^held because: To be seen$/m, qw(queue show), $id);
+	ctl_ok($server, qr/released/, qw(queue release), $id);
+	wait_for('both copies', sub {
+		(my @now = glob "$server->{dir}/mail/new/*") == @mail + 2;
+	});
+	pass 'then it is delivered';
+}
+
 sub proofs {
 	my ($server) = @_;
 
@@ -198,6 +217,7 @@ for my $store ('sqlite', 'redis') {
 store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 500ms }
 END
 		lists($server);
+		holds($server);
 		proofs($server);
 		at_the_end($server);
 		correspondents($server);

@@ -10,6 +10,9 @@
 #include "filters/trace.h"
 #include "t/unit/unit.h"
 
+/* A case names only what it has beyond the usual. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
 /*
  * Fake filters write each event's letter to one log, behind their own digit:
  * C H M R D N B E, A for abort, Q for close.
@@ -22,6 +25,7 @@ struct fake {
 	enum action action;
 	const char *finding;		/* found at eom */
 	bool adds;			/* a field at eom */
+	const char *hold;		/* of the verdict */
 };
 
 static void
@@ -42,7 +46,7 @@ answer(struct filter_run *run, char event)
 	note(run, event);
 	if (fake->at == event)
 		return (struct verdict){ .action = fake->action,
-		    .code = 550 };
+		    .code = 550, .hold = fake->hold };
 	return VERDICT_CONTINUE;
 }
 
@@ -135,6 +139,7 @@ struct chain_case {
 	enum action want;		/* of the last event */
 	const char *filter;
 	const char *events, *findings;
+	const char *hold;		/* why the message is held, or NULL */
 };
 
 struct world {
@@ -253,6 +258,14 @@ static const struct chain_case cases[] = {
 	{ "reject of a recipient", { { .digit = '1', .at = 'R',
 	    .action = ACTION_REJECT }, { .digit = '2' } }, "MRD",
 	    ACTION_CONTINUE, NULL, "1M 2M 1R 1D 2D 1A 2A 1Q 2Q", NULL },
+	{ "hold at rcpt", { { .digit = '1', .at = 'R', .hold = "see" },
+	    { .digit = '2' } }, "MRD", ACTION_CONTINUE, NULL,
+	    "1M 2M 1R 2R 1D 2D 1A 2A 1Q 2Q", NULL, "see" },
+	{ "hold at eom, and accept", { { .digit = '1', .at = 'E',
+	    .action = ACTION_ACCEPT, .hold = "see" } }, "MRE",
+	    ACTION_CONTINUE, NULL, "1M 1R 1N 1B 1E 1Q", NULL, "see" },
+	{ "hold at eom", { { .digit = '1', .at = 'E', .hold = "see" } }, "MRE",
+	    ACTION_CONTINUE, NULL, "1M 1R 1N 1B 1E 1Q", NULL, "see" },
 	{ "discard at rcpt", { { .digit = '1' }, { .digit = '2', .at = 'R',
 	    .action = ACTION_DISCARD } }, "MRRDE", ACTION_DISCARD, "b",
 	    "1M 2M 1R 2R 1A 2A 1Q 2Q", NULL },
@@ -279,12 +292,19 @@ static const struct chain_case cases[] = {
 static void
 check(const struct world *w, const struct chain_case *c, struct verdict v)
 {
+	const struct envelope *envelope = w->mail != NULL ?
+	    &w->mail->envelope : NULL;
 	char found[16] = "";
 
 	CASE_ASSERT(c->name, v.action == c->want);
 	CASE_ASSERT(c->name, (v.filter == NULL) == (c->filter == NULL));
 	if (v.filter != NULL && c->filter != NULL)
 		CASE_ASSERT(c->name, strcmp(v.filter, c->filter) == 0);
+	if (envelope != NULL) {
+		CASE_ASSERT(c->name, envelope->hold == (c->hold != NULL));
+		CASE_ASSERT(c->name, c->hold == NULL || (envelope->hold &&
+		    strcmp(c->hold, envelope->hold_reason) == 0));
+	}
 	if (c->findings == NULL)
 		return;
 	for (const struct finding *f = w->mail->findings; f != NULL;
