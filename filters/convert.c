@@ -151,7 +151,7 @@ convert_plan(struct conversion *conversion, const struct headers *headers,
 		*why = "it is signed";
 		return CONVERT_IMPOSSIBLE;
 	}
-	if (conversion->fold && !mime_can_fold(headers)) {
+	if (conversion->fold && !mime_can_fold(headers, arena)) {
 		*why = "its header cannot be folded";
 		return CONVERT_IMPOSSIBLE;
 	}

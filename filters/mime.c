@@ -252,11 +252,26 @@ is_too_long(const struct header *header)
 	return scan.long_line;
 }
 
+/* Where a word has to be parted, the field says something else. */
+static bool
+folds_well(const struct header *header, struct arena *arena)
+{
+	struct headers headers = { 0 };
+	const struct header *folded = headers_add(&headers, arena, NULL,
+	    header_name(header, arena), header_value(header, arena, false),
+	    false);
+
+	return folded != NULL && strcmp(header_value(header, arena, true),
+	    header_value(folded, arena, true)) == 0;
+}
+
 bool
-mime_can_fold(const struct headers *headers)
+mime_can_fold(const struct headers *headers, struct arena *arena)
 {
 	for (const struct header *h = headers->first; h != NULL; h = h->next)
-		if (h->name_len > MIME_LINE_MAX / 2 && is_too_long(h))
+		if (is_too_long(h) && (h->name_len > MIME_LINE_MAX / 2 ||
+		    (strncasecmp(h->raw, "Content-", 8) == 0 &&
+		    !folds_well(h, arena))))
 			return false;
 	return true;
 }

@@ -45,9 +45,9 @@ void mime_set_encoding(struct headers *, struct arena *, enum mime_encoding);
 
 /*
  * Folds what lines are too long; whether there were any.  It can't be done to a
- * field whose name fills the line.
+ * field whose name fills the line, nor to one of MIME's with such a word.
  */
-bool mime_can_fold(const struct headers *);
+bool mime_can_fold(const struct headers *, struct arena *);
 bool mime_fold(struct headers *, struct arena *);
 
 /* --- what octets there are --- */

@@ -259,7 +259,7 @@ end_header(struct mime_walk *walk, size_t body_start, bool blank)
 	if (part->header.eight_bit && (walk->want & MIME_WANT_ASCII) != 0)
 		fail(walk, "a part's header has 8-bit text");
 	if ((walk->want & MIME_WANT_LINES) != 0 &&
-	    !mime_can_fold(&part->headers))
+	    !mime_can_fold(&part->headers, walk->scratch))
 		fail(walk, "a part's header cannot be folded");
 	mime_entity_read(&part->entity, &part->headers, walk->scratch, digest);
 	/* Lines that were no header have gone by. */

@@ -203,6 +203,12 @@ static const struct convert_case cases[] = {
 	{ "a long field of a part", ALL, MIXED "\r\n--b\r\nB: % %\r\n\r\na \r\n"
 	    "--b--\r\n", MIXED "\r\n--b\r\nB: %\r\n %\r\n\r\na \r\n"
 	    "--b--\r\n", NULL },
+	{ "a type that folding would change", ALL, V
+	    "Content-Type: text/@; x=y\r\n\r\na\r\n", NULL,
+	    "its header cannot be folded" },
+	{ "a type of a part that folding would change", ALL, MIXED
+	    "\r\n--b\r\nContent-Type: text/@\r\n\r\na\r\n--b--\r\n", NULL,
+	    "a part's header cannot be folded" },
 	{ "8-bit in a part's header", ALL, MIXED "\r\n--b\r\nB: \xfc\r\n\r\n"
 	    "\xfc\r\n--b--\r\n", MIXED "\r\n--b\r\nB: \xfc\r\n" QP "\r\n"
 	    "=FC\r\n--b--\r\n", NULL },
