@@ -74,7 +74,7 @@ hash(struct script *script)
  * keys, of whatever slots.
  */
 static void
-wrap(struct script *script, const char *name, bool keys)
+wrap(struct script *script, const char *name, size_t defined, bool keys)
 {
 	char digest[DIGEST_HEX + 1];
 
@@ -85,12 +85,11 @@ wrap(struct script *script, const char *name, bool keys)
 	for (char *c = script->function; *c != '\0'; c++)
 		if (strchr("-.: ", *c) != NULL)
 			*c = '_';
-	buf_printf(&script->library, "#!lua name=%s\n"
+	buf_printf(&script->library, "#!lua name=%s\n%.*s"
 	    "redis.register_function{function_name='%s',\n"
-	    "%scallback=function(KEYS, ARGV)\n%send}\n", script->function,
-	    script->function, keys ? "" :
-	    "flags={'no-writes', 'allow-cross-slot-keys'},\n",
-	    script->text.data);
+	    "%scallback=run}\n", script->function, (int)defined,
+	    script->text.data, script->function, keys ? "" :
+	    "flags={'no-writes', 'allow-cross-slot-keys'},\n");
 }
 
 static const struct script *
@@ -98,6 +97,7 @@ find(struct redis_scripts *scripts, const struct redis_script *wanted,
     bool keys)
 {
 	struct script *script;
+	size_t defined;
 
 	for (size_t i = 0; i < scripts->count; i++)
 		if (scripts->list[i].body == wanted->body)
@@ -109,8 +109,10 @@ find(struct redis_scripts *scripts, const struct redis_script *wanted,
 	buf_puts(&script->text, wanted->head);
 	buf_puts(&script->text, wanted->body);
 	buf_puts(&script->text, wanted->tail);
+	defined = script->text.len;
+	buf_puts(&script->text, "return run(KEYS, ARGV)\n");
 	hash(script);
-	wrap(script, wanted->name, keys);
+	wrap(script, wanted->name, defined, keys);
 	return script;
 }
 

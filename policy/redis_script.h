@@ -17,7 +17,11 @@ struct redis_scripts;
 struct redis_scripts *redis_scripts_new(struct redis *);
 void redis_scripts_free(struct redis_scripts **);
 
-/* Lua with KEYS and ARGV.  The texts are static: a body tells it from others. */
+/*
+ * Lua that defines local function run(KEYS, ARGV).  What stands outside of it is
+ * done once where there are Functions, and at each call else.  The texts are
+ * static: a body tells it from others.
+ */
 struct redis_script {
 	const char *name;
 	const char *head, *body, *tail;

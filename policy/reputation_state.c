@@ -143,26 +143,31 @@ rep_counts_print(const int64_t counts[OUTCOME_KINDS],
     "  66696657, 66286981, 65475165, 63881236, 60808842, 55100251,\n"	\
     "  45240487}\n"							\
     "local floor, one = math.floor, 67108864\n"				\
-    "local function decay(w, span, from, to)\n"				\
+    "local function left(span, from, to)\n"				\
     "  local n = floor(to / ticks[span]) - floor(from / ticks[span])\n"	\
-    "  if n <= 0 or w == 0 then return w end\n"				\
-    "  local halvings = floor(n / 3600)\n"				\
-    "  if halvings >= 52 then return 0 end\n"				\
-    "  w = floor(w / 2 ^ halvings)\n"					\
+    "  if n <= 0 then return 0, nil end\n"				\
+    "  local f, i, halvings = one, 1, floor(n / 3600)\n"		\
     "  n = n % 3600\n"							\
-    "  local f, i = one, 1\n"						\
     "  while n > 0 do\n"						\
     "    if n % 2 == 1 then f = floor(f * factors[i] / one) end\n"	\
     "    n = floor(n / 2)\n"						\
     "    i = i + 1\n"							\
     "  end\n"								\
+    "  return halvings, f\n"						\
+    "end\n"								\
+    "local function decay(w, halvings, f)\n"				\
+    "  if not f then return w end\n"					\
+    "  if halvings >= 52 then return 0 end\n"				\
+    "  w = floor(w / 2 ^ halvings)\n"					\
     "  local low = w % one\n"						\
     "  return (w - low) / one * f + floor(low * f / one)\n"		\
     "end\n"								\
     "local function age(v)\n"						\
     "  if now <= v[7] then return end\n"				\
-    "  for i = 1, 6 do\n"						\
-    "    v[i] = decay(v[i], floor((i + 1) / 2), v[7], now)\n"		\
+    "  for i = 1, 3 do\n"						\
+    "    local halvings, f = left(i, v[7], now)\n"			\
+    "    v[2 * i - 1] = decay(v[2 * i - 1], halvings, f)\n"		\
+    "    v[2 * i] = decay(v[2 * i], halvings, f)\n"			\
     "  end\n"								\
     "  v[7] = now\n"							\
     "end\n"
@@ -264,10 +269,13 @@ static const struct store_step learn = {
 	    "if not counts then\n"
 	    "  e = {0, a[1], a[2], a[3], now, a[4], note = t[1]}\n"
 	    "end\n"
-	    "local sign = counts and -1 or 1\n"
-	    "local function clamp(w)\n"
-	    "  return math.min(math.max(w, 0), 2 ^ 50)\n"
+	    "local sign, gain = counts and -1 or 1, {}\n"
+	    "for i = 1, 3 do\n"
+	    "  local halvings, f = left(i, e[5], now)\n"
+	    "  gain[2 * i - 1] = sign * decay(e[3], halvings, f)\n"
+	    "  gain[2 * i] = sign * decay(e[4], halvings, f)\n"
 	    "end\n"
+	    "local count = '^(' .. string.rep('%d+,', e[2]) .. ')(%d+)(.*)$'\n"
 	    "local function change(key)\n"
 	    "  local v = get(key)\n"
 	    "  if not v then\n"
@@ -276,18 +284,15 @@ static const struct store_step learn = {
 	    "  end\n"
 	    "  age(v)\n"
 	    "  if v[7] == 0 then v[7] = now end\n"
-	    "  for i = 1, 3 do\n"
-	    "    v[2 * i - 1] = clamp(v[2 * i - 1] +\n"
-	    "      sign * decay(e[3], i, e[5], now))\n"
-	    "    v[2 * i] = clamp(v[2 * i] + sign * decay(e[4], i, e[5], now))\n"
+	    "  for i = 1, 6 do\n"
+	    "    v[i] = math.min(math.max(v[i] + gain[i], 0), 2 ^ 50)\n"
 	    "  end\n"
-	    "  local c = {}\n"
-	    "  for n in string.gmatch(v.note, '%d+') do\n"
-	    "    c[#c + 1] = tonumber(n)\n"
+	    "  if not string.find(v.note, count) then\n"
+	    "    v.note = string.match(v.note .. ',0,0,0,0,0,0,0,0,0',\n"
+	    "      '%d.*')\n"
 	    "  end\n"
-	    "  for i = 1, 9 do c[i] = c[i] or 0 end\n"
-	    "  c[e[2] + 1] = math.max(c[e[2] + 1] + sign, 0)\n"
-	    "  v.note = table.concat(c, ',')\n"
+	    "  local before, n, after = string.match(v.note, count)\n"
+	    "  v.note = before .. math.max(n + sign, 0) .. after\n"
 	    "  local expires = now + 4838400000\n"
 	    "  if v[8] ~= 0 then expires = math.max(expires, v.expires) end\n"
 	    "  put(key, v, expires)\n"

@@ -28,54 +28,45 @@ _Static_assert(WORDS_MAX <= REDIS_SCRIPT_WORDS, "words of a call");
 
 /*
  * ARGV: number of the call, shift of the clock, how many arguments there are,
- * arguments, texts.  What is 0 or "" has no field.  A full Redis lets a script
- * go on that has written, so HSET, which it refuses, comes first.
+ * arguments, texts.  A record is a string, the numbers, the note and when it
+ * expires one after the other in MessagePack: a command of a script costs more
+ * than what it works on.  A key that holds something else, such as a hash by an
+ * earlier version, holds no record.
  */
 static const char script_head[] =
-    "local time = redis.call('TIME')\n"
-    "local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]\n"
-    "local k, a, t = KEYS, {}, {}\n"
-    "for i = 4, #ARGV do\n"
-    "  if i < 4 + ARGV[3] then a[i - 3] = tonumber(ARGV[i])\n"
-    "  else t[i - 3 - ARGV[3]] = ARGV[i] end\n"
-    "end\n"
-    "local function get(key, call)\n"
-    "  local v = (call or redis.call)('HMGET', key, '1', '2', '3', '4', '5',\n"
-    "    '6', '7', '8', 'n', 'x')\n"
-    "  if not v[10] or tonumber(v[10]) <= now then return nil end\n"
-    "  for i = 1, 8 do v[i] = tonumber(v[i] or 0) end\n"
-    "  v.note, v.expires = v[9] or '', tonumber(v[10])\n"
-    "  return v\n"
+    "local now, k, a, t\n"
+    "local function get(key)\n"
+    "  local s = redis.pcall('GET', key)\n"
+    "  if not s then return nil end\n"
+    "  if s.err then\n"
+    "    if string.find(s.err, '^WRONGTYPE') then return nil end\n"
+    "    error(s.err)\n"
+    "  end\n"
+    "  local v = { cmsgpack.unpack(s) }\n"
+    "  v.note, v.expires = v[9], v[10]\n"
+    "  return v.expires > now and v or nil\n"
     "end\n"
     "local function del(key) redis.call('DEL', key) end\n"
     "local function put(key, v, expires)\n"
-    "  local f, none = { 'x', string.format('%.0f', expires) }, {}\n"
-    "  for i = 1, 8 do\n"
-    "    if v[i] and v[i] ~= 0 then\n"
-    "      f[#f + 1] = i\n"
-    "      f[#f + 1] = string.format('%.0f', v[i])\n"
-    "    else\n"
-    "      none[#none + 1] = i\n"
-    "    end\n"
-    "  end\n"
-    "  if v.note and v.note ~= '' then\n"
-    "    f[#f + 1] = 'n'\n"
-    "    f[#f + 1] = v.note\n"
-    "  else\n"
-    "    none[#none + 1] = 'n'\n"
-    "  end\n"
-    "  redis.call('HSET', key, unpack(f))\n"
-    "  if #none > 0 then redis.call('HDEL', key, unpack(none)) end\n"
-    "  redis.call('PEXPIRE', key, string.format('%.0f',\n"
-    "    math.max(expires - now, 1)))\n"
+    "  redis.call('SET', key, cmsgpack.pack(v[1] or 0, v[2] or 0, v[3] or 0,\n"
+    "    v[4] or 0, v[5] or 0, v[6] or 0, v[7] or 0, v[8] or 0,\n"
+    "    v.note or '', expires), 'PX', math.max(expires - now, 1))\n"
     "end\n"
     "local function step()\n";
 
 static const char script_tail[] =
     "\nend\n"
-    "local r = { step() }\n"
-    "table.insert(r, 1, tonumber(ARGV[1]))\n"
-    "return r\n";
+    "local function run(KEYS, ARGV)\n"
+    "  local time = redis.call('TIME')\n"
+    "  now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]\n"
+    "  k, a, t = KEYS, {}, {}\n"
+    "  local texts = 4 + ARGV[3]\n"
+    "  for i = 4, #ARGV do\n"
+    "    if i < texts then a[i - 3] = tonumber(ARGV[i])\n"
+    "    else t[i - texts + 1] = ARGV[i] end\n"
+    "  end\n"
+    "  return { tonumber(ARGV[1]), step() }\n"
+    "end\n";
 
 #define RECORD "v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v.expires,"	\
 	" v.note"
@@ -98,8 +89,8 @@ static const struct store_step scan_step = {
 	    "  'COUNT', a[1])\n"
 	    "local rows = {}\n"
 	    "for _, key in ipairs(page[2]) do\n"
-	    "  local v = get(key, redis.pcall)\n"
-	    "  if v then rows[#rows + 1] = { key, " RECORD " } end\n"
+	    "  local ok, v = pcall(get, key)\n"
+	    "  if ok and v then rows[#rows + 1] = { key, " RECORD " } end\n"
 	    "end\n"
 	    "return page[1] ~= '0' and 1 or 0, page[1], rows\n",
 };

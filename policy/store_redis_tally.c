@@ -19,18 +19,22 @@
 #define NAME_SIZE 512
 #define NUMBER_SIZE 24
 
+/* The whole of a script is its function. */
+#define RUN	"local function run(KEYS, ARGV)\n"
+#define END	"end\n"
+
 #define NOW "local t = redis.call('TIME')\n"				\
 	"local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 /* Keys: due.  Name, when, how many there may be. */
-static const struct redis_script enter_script = { "tally_enter", "",
+static const struct redis_script enter_script = { "tally_enter", RUN,
     "if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 1 end\n"
     "if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end\n"
     "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])\n"
-    "return 1\n", "" };
+    "return 1\n", END };
 
 /* Keys: open.  Head, row, count, most fields, lifetime. */
-static const struct redis_script add_script = { "tally_add", "",
+static const struct redis_script add_script = { "tally_add", RUN,
     "local new = redis.call('EXISTS', KEYS[1]) == 0\n"
     "redis.call('HSET', KEYS[1], 'head', ARGV[1])\n"
     "redis.call('PEXPIRE', KEYS[1], ARGV[5])\n"
@@ -42,11 +46,11 @@ static const struct redis_script add_script = { "tally_add", "",
     "  return 0\n"
     "end\n"
     "redis.call('HINCRBY', KEYS[1], row, ARGV[3])\n"
-    "return new and 2 or 1\n", "" };
+    "return new and 2 or 1\n", END };
 
 /* Keys: due, lease.  Subject or "", 1 if even what is not due, lease, keep,
  * shift of the clock. */
-static const struct redis_script pick_script = { "tally_pick", "",
+static const struct redis_script pick_script = { "tally_pick", RUN,
     NOW
     "now = now + ARGV[5]\n"
     "local subject = ARGV[1]\n"
@@ -60,48 +64,48 @@ static const struct redis_script pick_script = { "tally_pick", "",
     "    return m\n"
     "  end\n"
     "end\n"
-    "return ''\n", "" };
+    "return ''\n", END };
 
 /*
  * Keys: open, claimed.  How many fields there are; a reply may have but few
  * elements (redis.c), so that they are read in parts.
  */
-static const struct redis_script close_script = { "tally_close", "",
+static const struct redis_script close_script = { "tally_close", RUN,
     NOW
     "if redis.call('EXISTS', KEYS[2]) == 0 then\n"
     "  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end\n"
     "  redis.call('RENAME', KEYS[1], KEYS[2])\n"
     "  redis.call('HSET', KEYS[2], 'id', string.format('%.0f', now))\n"
     "end\n"
-    "return redis.call('HLEN', KEYS[2])\n", "" };
+    "return redis.call('HLEN', KEYS[2])\n", END };
 
 /* Keys: claimed.  From which field on, how many; in order of their names. */
-static const struct redis_script read_script = { "tally_read", "",
+static const struct redis_script read_script = { "tally_read", RUN,
     "local names, some = redis.call('HKEYS', KEYS[1]), {}\n"
     "table.sort(names)\n"
     "for i = ARGV[1] + 1, math.min(ARGV[1] + ARGV[2], #names) do\n"
     "  some[#some + 1] = names[i]\n"
     "  some[#some + 1] = redis.call('HGET', KEYS[1], names[i])\n"
     "end\n"
-    "return some\n", "" };
+    "return some\n", END };
 
 /* Keys: open, claimed.  Id.  1 if the open one has begun again. */
-static const struct redis_script done_script = { "tally_done", "",
+static const struct redis_script done_script = { "tally_done", RUN,
     "if redis.call('HGET', KEYS[2], 'id') == ARGV[1] then\n"
     "  redis.call('DEL', KEYS[2])\n"
     "end\n"
-    "return redis.call('EXISTS', KEYS[1])\n", "" };
+    "return redis.call('EXISTS', KEYS[1])\n", END };
 
 /* Keys: due, lease.  Name, 1 if it stays. */
-static const struct redis_script leave_script = { "tally_leave", "",
+static const struct redis_script leave_script = { "tally_leave", RUN,
     "redis.call('ZREM', KEYS[2], ARGV[1])\n"
     "if ARGV[2] ~= '1' then redis.call('ZREM', KEYS[1], ARGV[1]) end\n"
-    "return 1\n", "" };
+    "return 1\n", END };
 
 /* Keys: due.  From which on, how many. */
-static const struct redis_script list_script = { "tally_list", "",
+static const struct redis_script list_script = { "tally_list", RUN,
     "return redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[2] - 1,\n"
-    "  'WITHSCORES')\n", "" };
+    "  'WITHSCORES')\n", END };
 
 struct names {
 	char open[NAME_SIZE], claimed[NAME_SIZE], member[NAME_SIZE];

@@ -170,6 +170,12 @@ END
 	like $keys, qr/^millgate:grey:\{127\.0\.0\.0\/24\}:/m,
 	    'keys are in one slot of a cluster';
 	unlike $keys, qr/bob|alice/, 'and name nobody';
+	for my $key (grep { /grey/ } split /\n/, $keys) {
+		redis_cli($redis->{port}, 'del', $key);
+		redis_cli($redis->{port}, 'hset', $key, qw(x 1));
+	}
+	like attempt($server, 'bob@example.test'), qr/^451 /,
+	    'what is no record there counts as none';
 
 	stop_process($redis->{pid}, 'KILL');
 	my $begin = time;

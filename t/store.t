@@ -283,7 +283,7 @@ END
 		for (split /\n/, redis_cli($node->{port}, '--scan',
 		    '--pattern', 'millgate:limit:{*')) {
 			($owner, $key) = ($node, $_) if redis_cli(
-			    $node->{port}, 'hget', $_, 'n') =~ /moved\@/;
+			    $node->{port}, 'get', $_) =~ /moved\@/;
 		}
 	}
 	ok defined $key, 'the key is found';
