@@ -408,14 +408,16 @@ charge_rest(struct store *store, const struct limit_take *take,
 {
 	bool one = take->recipient != NULL;
 	struct limit_past_key all = limit_past_key(take->subject,
-	    take->message, ""), mine = limit_past_key(take->subject,
-	    take->message, one ? take->recipient : "");
-	int64_t want = (one ? 1 : take->want) - limit_past_get(take->past,
-	    &mine);
+	    take->message, ""), mine = all;
+	int64_t want = one ? 1 : take->want;
 	char subject[KEY_SIZE];
 	const char *const keys[] = { subject };
 	enum answer answer;
 
+	if (one)
+		mine = limit_past_key(take->subject, take->message,
+		    take->recipient);
+	want -= limit_past_get(take->past, &mine);
 	if (want <= 0)
 		return ANSWER_YES;
 	name_subject(&take->scope, take->subject, subject);

@@ -9,14 +9,12 @@
 
 #include "base/log.h"
 #include "policy/service.h"
-#include "policy/subject.h"
 
 #define PLACES		4096
 #define KEPT_MS		60000
-#define DIGEST_SIZE	SUBJECT_BYTES
 
 struct answered {
-	unsigned char digest[DIGEST_SIZE];
+	unsigned char digest[SUBJECT_BYTES];
 	int64_t until;			/* 0: nothing is here */
 	struct policy_decision *decision;	/* NULL: DUNNO, and no more */
 };
@@ -25,28 +23,28 @@ struct memo {
 	struct answered places[PLACES];
 };
 
-/* False: the request has no instance. */
-static bool
-digest_request(const struct policy_request *request,
-    unsigned char digest[DIGEST_SIZE])
+struct memo_key
+memo_key(const struct policy_request *request)
 {
 	static const enum policy_attribute parts[] = { POLICY_INSTANCE,
 		POLICY_PROTOCOL_STATE, POLICY_POLICY_CONTEXT, POLICY_SERVICE,
 		POLICY_CLIENT_ADDRESS, POLICY_SASL_USERNAME, POLICY_SENDER,
 		POLICY_RECIPIENT };
 	enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
+	struct memo_key key = { .kept = false };
 	const char *values[PARTS];
 
 	if (*policy_value(request, POLICY_INSTANCE) == '\0')
-		return false;
+		return key;
 	for (size_t i = 0; i < PARTS; i++)
 		values[i] = policy_value(request, parts[i]);
-	subject_bytes(values, PARTS, true, digest);
-	return true;
+	subject_bytes(values, PARTS, true, key.digest);
+	key.kept = true;
+	return key;
 }
 
 static size_t
-place(const unsigned char digest[DIGEST_SIZE])
+place(const unsigned char digest[SUBJECT_BYTES])
 {
 	return (size_t)(digest[0] | digest[1] << 8) % PLACES;
 }
@@ -71,17 +69,13 @@ memo_free(struct memo **memo)
 }
 
 bool
-memo_get(const struct memo *memo, const struct policy_request *request,
+memo_get(const struct memo *memo, const struct memo_key *key,
     int64_t now_ms, struct policy_decision *decision)
 {
-	const struct answered *old;
-	unsigned char digest[DIGEST_SIZE];
+	const struct answered *old = &memo->places[place(key->digest)];
 
-	if (!digest_request(request, digest))
-		return false;
-	old = &memo->places[place(digest)];
-	if (old->until <= now_ms ||
-	    memcmp(old->digest, digest, DIGEST_SIZE) != 0)
+	if (!key->kept || old->until <= now_ms ||
+	    memcmp(old->digest, key->digest, SUBJECT_BYTES) != 0)
 		return false;
 	if (old->decision != NULL)
 		*decision = *old->decision;
@@ -99,17 +93,15 @@ says_something(const struct policy_decision *decision)
 }
 
 void
-memo_put(struct memo *memo, const struct policy_request *request,
-    int64_t now_ms, const struct policy_decision *decision)
+memo_put(struct memo *memo, const struct memo_key *key, int64_t now_ms,
+    const struct policy_decision *decision)
 {
-	struct answered *new;
-	unsigned char digest[DIGEST_SIZE];
+	struct answered *new = &memo->places[place(key->digest)];
 	int64_t kept = KEPT_MS;
 
-	if (!digest_request(request, digest))
+	if (!key->kept)
 		return;
-	new = &memo->places[place(digest)];
-	memcpy(new->digest, digest, DIGEST_SIZE);
+	memcpy(new->digest, key->digest, SUBJECT_BYTES);
 	free(new->decision);
 	new->decision = NULL;
 	if (says_something(decision)) {

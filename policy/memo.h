@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/subject.h"
+
 struct memo;
 struct policy_decision;
 struct policy_request;
@@ -16,12 +18,18 @@ struct policy_request;
 struct memo *memo_new(void);
 void memo_free(struct memo **);
 
-/* What was decided about that request and still holds at now_ms; else false. */
-bool memo_get(const struct memo *, const struct policy_request *,
-    int64_t now_ms, struct policy_decision *);
+/* What a request is known by; one without instance is not kept. */
+struct memo_key {
+	bool kept;
+	unsigned char digest[SUBJECT_BYTES];
+};
 
-/* Requests without instance are not kept. */
-void memo_put(struct memo *, const struct policy_request *, int64_t now_ms,
+struct memo_key memo_key(const struct policy_request *);
+
+/* What was decided about that request and still holds at now_ms; else false. */
+bool memo_get(const struct memo *, const struct memo_key *, int64_t now_ms,
+    struct policy_decision *);
+void memo_put(struct memo *, const struct memo_key *, int64_t now_ms,
     const struct policy_decision *);
 
 #endif

@@ -153,11 +153,13 @@ decide(struct policy_server *server, const struct policy_query *query,
 {
 	const struct policy_request *request = query->request;
 	struct policy_decision decision = { .verb = POLICY_DUNNO };
+	struct memo_key key;
 
 	if (query->state != 0) {
-		if (!memo_get(server->memo, request, task_now(), &decision)) {
+		key = memo_key(request);
+		if (!memo_get(server->memo, &key, task_now(), &decision)) {
 			profiles_decide(server->profiles, query, &decision);
-			memo_put(server->memo, request, task_now(), &decision);
+			memo_put(server->memo, &key, task_now(), &decision);
 		} else {
 			strcpy(decision.why, "asked before");
 		}

@@ -238,6 +238,24 @@ keep(struct policy_request *request, const char *text)
 	CU_ASSERT(feed(request, text, strlen(text), &why) == 1);
 }
 
+static bool
+recall(const struct memo *memo, const struct policy_request *request,
+    int64_t now_ms, struct policy_decision *decision)
+{
+	struct memo_key key = memo_key(request);
+
+	return memo_get(memo, &key, now_ms, decision);
+}
+
+static void
+note(struct memo *memo, const struct policy_request *request,
+    int64_t now_ms, const struct policy_decision *decision)
+{
+	struct memo_key key = memo_key(request);
+
+	memo_put(memo, &key, now_ms, decision);
+}
+
 static void
 kept(void)
 {
@@ -248,24 +266,24 @@ kept(void)
 	struct memo *memo = memo_new();
 
 	keep(&request, TYPE "instance=1.2\nrecipient=a\n\n");
-	CU_ASSERT(!memo_get(memo, &request, 1000, &d));
-	memo_put(memo, &request, 1000, &later);
-	CU_ASSERT(memo_get(memo, &request, 5999, &d));
+	CU_ASSERT(!recall(memo, &request, 1000, &d));
+	note(memo, &request, 1000, &later);
+	CU_ASSERT(recall(memo, &request, 5999, &d));
 	CU_ASSERT(d.verb == POLICY_DEFER && strcmp(d.text, "later") == 0);
-	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
-	memo_put(memo, &request, 6000, &nothing);
-	CU_ASSERT(memo_get(memo, &request, 65999, &d));
+	CU_ASSERT(!recall(memo, &request, 6000, &d));
+	note(memo, &request, 6000, &nothing);
+	CU_ASSERT(recall(memo, &request, 65999, &d));
 	CU_ASSERT(d.verb == POLICY_DUNNO && *d.text == '\0');
-	CU_ASSERT(!memo_get(memo, &request, 66000, &d));
+	CU_ASSERT(!recall(memo, &request, 66000, &d));
 
 	keep(&request, TYPE "instance=1.2\nrecipient=b\n\n");
-	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
+	CU_ASSERT(!recall(memo, &request, 6000, &d));
 	keep(&request, TYPE "instance=1.2\nrecipient=a\n"
 	    "policy_context=x\n\n");
-	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
+	CU_ASSERT(!recall(memo, &request, 6000, &d));
 	keep(&request, TYPE "recipient=a\n\n");
-	memo_put(memo, &request, 6000, &nothing);
-	CU_ASSERT(!memo_get(memo, &request, 6000, &d));
+	note(memo, &request, 6000, &nothing);
+	CU_ASSERT(!recall(memo, &request, 6000, &d));
 	policy_request_release(&request);
 	memo_free(&memo);
 }
