@@ -3,8 +3,10 @@
  * under way on each, as Postfix does, and prints how fast it answered.
  *
  *	policy_load -p port [-s connections] [-m requests]
- *	     [-k clients] (so many addresses ask in turn; each request has a
- *	     recipient of its own)
+ *	     [-k clients] (so many addresses ask in turn; each request is of a
+ *	     message and for a recipient of its own)
+ *	     [-a action] (what each answer is to begin with, in any case of
+ *	     letters; others count as failed)
  *
  * Prints what figures.h tells of.
  */
@@ -15,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -27,7 +30,8 @@
 
 static struct {
 	int port, connections, requests, clients;
-} options = { .connections = 100, .requests = 10000, .clients = 10000 };
+	const char *action;
+} options = { .action = "", .connections = 100, .requests = 10000, .clients = 10000 };
 
 static int started;
 
@@ -68,18 +72,19 @@ open_connection(void)
 	    task_deadline(WAIT_MS), &why);
 }
 
-/* An answer is action=... and an empty line. */
+/* An answer is action=..., as it should be, and an empty line. */
 static bool
 ask(struct io *io, const struct buf *request)
 {
 	const char *line;
-	size_t len;
+	size_t len, wanted = strlen(options.action);
 
 	io_put(io, request->data, request->len);
 	return io_flush(io, task_deadline(WAIT_MS)) == 0 &&
 	    io_read_line(io, LINE_MAX_LEN, &line, &len,
-	    task_deadline(WAIT_MS)) == 1 && len > 7 &&
+	    task_deadline(WAIT_MS)) == 1 && len > 7 + wanted &&
 	    memcmp(line, "action=", 7) == 0 &&
+	    strncasecmp(line + 7, options.action, wanted) == 0 &&
 	    io_read_line(io, LINE_MAX_LEN, &line, &len,
 	    task_deadline(WAIT_MS)) == 1 && len == 1;
 }
@@ -113,12 +118,13 @@ main(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "p:s:m:k:")) != -1) {
+	while ((option = getopt(argc, argv, "p:s:m:k:a:")) != -1) {
 		switch (option) {
 		case 'p': options.port = atoi(optarg); break;
 		case 's': options.connections = atoi(optarg); break;
 		case 'm': options.requests = atoi(optarg); break;
 		case 'k': options.clients = atoi(optarg); break;
+		case 'a': options.action = optarg; break;
 		default: return 64;
 		}
 	}
