@@ -44,6 +44,7 @@ struct lookup {
 	struct arena *arena;
 	struct dnsbl_list *list;
 	const char *subject, *name;
+	bool ipv6;
 	int64_t deadline;
 	const struct dns_answer *answer;
 	struct task *task;
@@ -129,14 +130,17 @@ run_lookups(struct lookup *lookups, size_t count)
 }
 
 static const char *
-name_in(struct arena *arena, const struct dnsbl_list *list, const char *subject)
+name_in(struct arena *arena, const struct dnsbl_list *list,
+    const char *subject, bool *ipv6)
 {
 	struct sockaddr_storage client;
 
+	*ipv6 = false;
 	if (list->domains)
 		return arena_printf(arena, "%s.%s", subject, list->zone);
 	if (!subject_client(subject, &client))
 		return NULL;
+	*ipv6 = client.ss_family == AF_INET6;
 	return dnsbl_address_name(arena, (const struct sockaddr *)&client,
 	    list->zone);
 }
@@ -145,18 +149,26 @@ static size_t
 add_lookup(struct lookup *lookups, size_t count, struct arena *arena,
     struct dnsbl_list *list, const char *subject, int64_t deadline)
 {
-	const char *name = name_in(arena, list, subject);
+	bool ipv6;
+	const char *name = name_in(arena, list, subject, &ipv6);
 
 	if (name == NULL)
 		return count;
 	lookups[count] = (struct lookup){ .arena = arena, .list = list,
-		.subject = subject, .name = name, .deadline = deadline };
+		.subject = subject, .name = name, .ipv6 = ipv6,
+		.deadline = deadline };
 	return count + 1;
 }
 
 /* --- the test --- */
 
-/* One list's test; RFC 5782, 5: what every list has, and what none has. */
+/* The last group of ::ffff:7f00:2 stands first. */
+#define REST6	".0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0."
+
+/*
+ * One list's test; RFC 5782, 5: what every list has, and what none has, and the
+ * same in IPv6, whose form we would else take for IPv4.
+ */
 struct test {
 	struct dnsbl *dnsbl;
 	struct dnsbl_list *list;
@@ -171,15 +183,23 @@ run_test(void *argument)
 	struct dnsbl_list *list = test->list;
 	struct arena *arena = arena_new(0);
 	int64_t deadline = task_deadline(TEST_MS);
-	struct lookup lookups[2];
+	struct lookup lookups[4];
 
 	add_lookup(lookups, 0, arena, list, list->domains ? "test" :
 	    "127.0.0.2", deadline);
 	add_lookup(lookups, 1, arena, list, list->domains ? "invalid" :
 	    "127.0.0.1", deadline);
-	run_lookups(lookups, 2);
+	for (size_t i = 2; i < 4; i++)
+		lookups[i] = (struct lookup){ .arena = arena, .list = list,
+			.name = arena_printf(arena, "%d" REST6 "%s",
+			    i == 2 ? 2 : 1, list->zone),
+			.deadline = deadline };
+	run_lookups(lookups, list->domains ? 2 : 4);
 	test->told = dnsbl_list_tested(list, arena, lookups[0].answer,
 	    lookups[1].answer) != ANSWER_UNKNOWN;
+	if (!list->domains && !list->off)
+		dnsbl_list_tested6(list, arena, lookups[2].answer,
+		    lookups[3].answer);
 	task_cond_broadcast(&test->dnsbl->tested);
 	arena_free(&arena);
 }
@@ -291,6 +311,9 @@ prepare(struct dnsbl *dnsbl, struct arena *arena,
     const struct dnsbl_question *question, int64_t deadline,
     struct lookup **lookups)
 {
+	struct sockaddr_storage client;
+	bool ipv6 = subject_client(question->address, &client) &&
+	    client.ss_family == AF_INET6;
 	size_t count = 0;
 
 	*lookups = arena_alloc(arena, dnsbl->count *
@@ -300,7 +323,7 @@ prepare(struct dnsbl *dnsbl, struct arena *arena,
 		size_t wanted = list->domains ? question->domain_count :
 		    question->address != NULL;
 
-		if (wanted == 0 || !dnsbl_list_may_ask(list))
+		if (wanted == 0 || !dnsbl_list_may_ask(list, ipv6))
 			continue;
 		for (size_t j = 0; j < wanted; j++)
 			count = add_lookup(*lookups, count, arena, list,
@@ -377,12 +400,12 @@ add_up(const struct lookup *lookups, size_t count, struct dnsbl_result *result)
 
 /* What a list has said counts only if it has passed its test. */
 static bool
-is_tested(struct dnsbl *dnsbl, const struct dnsbl_list *list, int64_t deadline)
+is_tested(struct dnsbl *dnsbl, const struct lookup *lookup)
 {
-	while (!list->tested)
-		if (task_cond_wait(&dnsbl->tested, deadline) != 0)
+	while (!lookup->list->tested)
+		if (task_cond_wait(&dnsbl->tested, lookup->deadline) != 0)
 			return false;
-	return !list->off;
+	return dnsbl_list_is_good(lookup->list, lookup->ipv6);
 }
 
 void
@@ -399,7 +422,7 @@ dnsbl_ask(struct dnsbl *dnsbl, struct arena *arena,
 	for (size_t i = 0; i < count; i++)
 		if (!dnsbl_list_heard(lookups[i].list, arena,
 		    lookups[i].answer) ||
-		    !is_tested(dnsbl, lookups[i].list, deadline))
+		    !is_tested(dnsbl, &lookups[i]))
 			lookups[i].answer = NULL;
 	add_up(lookups, count, result);
 }
@@ -475,6 +498,8 @@ show_answer(struct buf *out, const struct lookup *lookup)
 		buf_printf(out, " weight %lld", (long long)weight);
 	if (list->off)
 		buf_printf(out, " (off: %s)", list->why);
+	else if (!dnsbl_list_is_good(list, lookup->ipv6))
+		buf_printf(out, " (off for IPv6: %s)", list->why6);
 	buf_putc(out, '\n');
 }
 

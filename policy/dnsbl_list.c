@@ -62,11 +62,16 @@ switch_on(struct dnsbl_list *list)
 	list->on = true;
 }
 
-/* After trouble one look-up at a time tries whether it answers again. */
 bool
-dnsbl_list_may_ask(struct dnsbl_list *list)
+dnsbl_list_is_good(const struct dnsbl_list *list, bool ipv6)
 {
-	if (list->off)
+	return !list->off && !(ipv6 && list->off6);
+}
+
+bool
+dnsbl_list_may_ask(struct dnsbl_list *list, bool ipv6)
+{
+	if (!dnsbl_list_is_good(list, ipv6))
 		return false;
 	if (list->failures < SILENT_AFTER)
 		return true;
@@ -159,6 +164,33 @@ dnsbl_list_tested(struct dnsbl_list *list, struct arena *arena,
 	return answer;
 }
 
+void
+dnsbl_list_tested6(struct dnsbl_list *list, struct arena *arena,
+    const struct dns_answer *listed, const struct dns_answer *unlisted)
+{
+	const char *why;
+
+	switch (dnsbl_list_judge(arena, listed, unlisted, &why)) {
+	case ANSWER_YES:
+		if (list->off6)
+			log_info(NULL, "dnsbl: %s is on for IPv6",
+			    list->shown);
+		list->off6 = false;
+		return;
+	case ANSWER_NO:
+		/* It is no fault to list IPv4 alone. */
+		if (!list->off6)
+			(unlisted->status == DNS_FOUND ? log_warn :
+			    log_info)(NULL, "dnsbl: %s is switched off for "
+			    "IPv6: %s", list->shown, why);
+		list->off6 = true;
+		snprintf(list->why6, sizeof(list->why6), "%s", why);
+		return;
+	case ANSWER_UNKNOWN:
+		return;
+	}
+}
+
 bool
 dnsbl_list_heard(struct dnsbl_list *list, struct arena *arena,
     const struct dns_answer *answer)
@@ -187,6 +219,8 @@ dnsbl_list_state(struct arena *arena, const struct dnsbl_list *list)
 		return arena_printf(arena, "off: %s", list->why);
 	if (list->silent)
 		return "does not answer";
+	if (list->on && list->off6)
+		return arena_printf(arena, "on, but for IPv6: %s", list->why6);
 	return list->on ? "on" : "untested";
 }
 

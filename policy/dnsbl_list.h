@@ -26,6 +26,8 @@ struct dnsbl_list {
 	bool tested;			/* or that was tried, in vain */
 	bool on, off;			/* by its last test */
 	char why[128];			/* it is off */
+	bool off6;			/* for IPv6 clients, if it is not off */
+	char why6[128];
 	unsigned failures;
 	bool silent;			/* that was logged */
 	int64_t silent_until;
@@ -35,8 +37,11 @@ struct dnsbl_list {
 /* The rest of a list whose sites are set.  names: see the option. */
 void dnsbl_list_init(struct dnsbl_list *, const struct table *names);
 
-/* Not if it is off; after trouble one look-up at a time tries it again. */
-bool dnsbl_list_may_ask(struct dnsbl_list *);
+/* Whether its test, if it was made, says that its answers can be believed. */
+bool dnsbl_list_is_good(const struct dnsbl_list *, bool ipv6);
+
+/* Not if it isn't good; after trouble one look-up at a time tries it again. */
+bool dnsbl_list_may_ask(struct dnsbl_list *, bool ipv6);
 
 /* Takes note of an answer; true: something is listed. */
 bool dnsbl_list_heard(struct dnsbl_list *, struct arena *,
@@ -52,6 +57,10 @@ enum answer dnsbl_list_judge(struct arena *, const struct dns_answer *listed,
 
 /* The same; switches the list off or on. */
 enum answer dnsbl_list_tested(struct dnsbl_list *, struct arena *,
+    const struct dns_answer *listed, const struct dns_answer *unlisted);
+
+/* The same of a list of addresses for IPv6, which many lists do not have. */
+void dnsbl_list_tested6(struct dnsbl_list *, struct arena *,
     const struct dns_answer *listed, const struct dns_answer *unlisted);
 
 /* "on", "off: it lists everything", ... */

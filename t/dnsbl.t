@@ -19,13 +19,18 @@ my $silent = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.1',
     LocalPort => 0) or die "socket: $!";
 my $dead = $silent->sockport;
 
+# ::ffff:7f00:2 without its last digit, and 2001:db8::1.
+my $rest6 = '.0' x 5 . '.f.7.f.f.f.f' . '.0' x 20;
+my $stranger6 = '1' . '.0' x 23 . '.8.b.d.0.1.0.0.2';
+
 # What RFC 5782 wants of every list, and one that we can mend.
 my %zones = (
 	'zen.test' => [ '2.0.0.127 A 127.0.0.2', '66.0.0.127 A 127.0.0.4',
 	    '66.0.0.127 TXT "see http://zen.test/66"',
 	    '67.0.0.127 A 127.0.0.10', '68.0.0.127 A 127.0.0.4',
 	    '9.2.0.192 A 127.0.0.4',
-	    ('1' . '.0' x 23 . '.8.b.d.0.1.0.0.2') . ' A 127.0.0.3' ],
+	    "2$rest6 A 127.0.0.2", "$stranger6 A 127.0.0.3" ],
+	'four.test' => [ '2.0.0.127 A 127.0.0.2', "$stranger6 A 127.0.0.3" ],
 	'white.test' => [ '2.0.0.127 A 127.0.10.0',
 	    '68.0.0.127 A 127.0.5.3' ],
 	'dbl.test' => [ 'test A 127.0.1.2', 'bad.example A 127.0.1.2',
@@ -51,7 +56,7 @@ dnsbl {
 	sites = { "zen.test=127.0.0.[2..9]*3", "zen.test=127.0.0.[10;11]*1",
 	    "white.test=127.0.[0..255].[0..3]*-5", "all.test*9",
 	    "parked.test*9", "empty.test*9", "mended.test*9", "dead.test*9",
-	    "broken.test*9" }
+	    "broken.test*9", "four.test*9" }
 	domain_sites = { "dbl.test*4" }
 	threshold = 2
 	test_interval = 1s timeout = 500ms
@@ -87,6 +92,8 @@ subtest 'lists are tested' => sub {
 	$server->wait_log(qr/dnsbl: mended\.test is switched off: it answers with the error 127\.255\.255\.254/);
 	my ($status, $text) = $server->ctl('dnsbl');
 	is $status, 0, 'millgatectl dnsbl';
+	like $text, qr/^four\.test addresses on, but for IPv6: it does not have its test entry$/m,
+	    'one knows IPv4 alone';
 	like $text, qr/^zen\.test addresses on$/m, 'one is on';
 	like $text, qr/^dbl\.test domains on$/m, 'one of domains, too';
 	like $text, qr/^all\.test addresses off: it lists everything$/m,
@@ -114,6 +121,8 @@ subtest 'requests' => sub {
 		    qr/^action=DUNNO$/ ],
 		[ 'IPv6', { client_address => '2001:db8::1' },
 		    qr/^action=554 .*\[2001:db8::1\] blocked using zen\.test/ ],
+		[ 'IPv4 in IPv6', { client_address => '::ffff:127.0.0.66' },
+		    qr/^action=554 .*blocked using zen\.test/ ],
 		[ 'a sender of a bad domain', { sender => 'x@Bad.Example' },
 		    qr/^action=554 5\.7\.1 .*; Domain \[bad\.example\] blocked using dbl\.test; bad domain$/ ],
 		[ 'a bad domain in HELO', { helo_name => 'bad.example' },

@@ -17,10 +17,20 @@
 #define SIX "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2"
 
 /* "!": no answer; else addresses parted by commas. */
+#define TEST6 ".0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0."
+
 static const struct entry { const char *name, *value; } zone[] = {
 	{ "2.0.0.127.zen.test", "127.0.0.2,127.0.0.4" },
 	{ "9.2.0.192.zen.test", "127.0.0.4,127.0.0.10" },
 	{ SIX ".zen.test", "127.0.0.3" },
+	{ "2" TEST6 "zen.test", "127.0.0.2" },
+	{ "2.0.0.127.four.test", "127.0.0.2" },
+	{ "9.2.0.192.four.test", "127.0.0.4" },
+	{ SIX ".four.test", "127.0.0.3" },
+	{ "2.0.0.127.most.test", "127.0.0.2" },
+	{ "2" TEST6 "most.test", "127.0.0.2" },
+	{ "1" TEST6 "most.test", "127.0.0.2" },
+	{ SIX ".most.test", "127.0.0.3" },
 	{ "2.0.0.127.white.test", "127.0.10.0" },
 	{ "9.2.0.192.white.test", "127.0.5.1" },
 	{ "7.2.0.192.white.test", "127.0.5.3" },
@@ -182,8 +192,8 @@ run_tests_of_lists(struct rig *rig)
 	asked = 0;
 	CU_ASSERT_EQUAL(score_of(dnsbl, "192.0.2.9"), 1);
 	CU_ASSERT_EQUAL(asked, 1);
-	CU_ASSERT_EQUAL(rig_log_count(rig, "late.test is switched off"), 1);
-	CU_ASSERT_EQUAL(rig_log_count(rig, "is switched off"), 6);
+	CU_ASSERT_EQUAL(rig_log_count(rig, "late.test is switched off: "), 1);
+	CU_ASSERT_EQUAL(rig_log_count(rig, "is switched off: "), 6);
 	buf_reset(&out);
 	dnsbl_show_of(dnsbl, "192.0.2.9", &out);
 	CU_ASSERT_PTR_NOT_NULL(strstr(out.data,
@@ -194,6 +204,34 @@ run_tests_of_lists(struct rig *rig)
 }
 
 static void switches_off(void) { rig_alone(run_tests_of_lists); }
+
+static void
+run_tests6(struct rig *rig)
+{
+	struct dnsbl *dnsbl = open_lists(rig, "dnsbl { sites = { four.test, "
+	    "most.test, zen.test } }");
+	struct buf out = BUF_INIT;
+
+	CU_ASSERT_EQUAL(score_of(dnsbl, "192.0.2.9"), 2);
+	CU_ASSERT_EQUAL(score_of(dnsbl, "2001:db8::1"), 1);
+	dnsbl_show(dnsbl, &out);
+	CU_ASSERT_STRING_EQUAL(out.data,
+	    "four.test addresses on, but for IPv6: it does not have its test "
+	    "entry\n"
+	    "most.test addresses on, but for IPv6: it lists everything\n"
+	    "zen.test addresses on\n");
+	asked = 0;
+	CU_ASSERT_EQUAL(score_of(dnsbl, "2001:db8::1"), 1);
+	CU_ASSERT_EQUAL(asked, 1);
+	buf_reset(&out);
+	dnsbl_show_of(dnsbl, "2001:db8::1", &out);
+	CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "four.test 127.0.0.3 weight 1 "
+	    "(off for IPv6: it does not have its test entry)\n"));
+	buf_release(&out);
+	close_lists(rig, dnsbl);
+}
+
+static void switches_off6(void) { rig_alone(run_tests6); }
 
 static void
 run_silence(struct rig *rig)
@@ -207,7 +245,7 @@ run_silence(struct rig *rig)
 	for (int i = 0; i < 10; i++)
 		CU_ASSERT_EQUAL(score_of(dnsbl, "192.0.2.9"), 0);
 	CU_ASSERT_EQUAL(rig_log_count(rig, "dead.test does not answer"), 1);
-	CU_ASSERT_EQUAL(asked, 2 + 5);
+	CU_ASSERT_EQUAL(asked, 4 + 5);
 	dnsbl_show(dnsbl, &out);
 	CU_ASSERT_STRING_EQUAL(out.data,
 	    "dead.test addresses does not answer\n");
@@ -288,5 +326,6 @@ judges(void)
 }
 
 SUITE(dnsbl, { "sums", adds_up }, { "tests of lists", switches_off },
+    { "tests of lists for IPv6", switches_off6 },
     { "lists that do not answer", falls_silent }, { "replies", replies },
     { "judgement of a test", judges })
