@@ -140,16 +140,24 @@ put_addressee(struct buf *out, const struct instance *instance)
 
 /* --- what it wants --- */
 
+/*
+ * As rules see it (RFC 8601's words where there are some): "pass" is said of
+ * whom a service vouches for, which counts more than that another time, of the
+ * same message, it had nothing to say.
+ */
 static const char *
-word(enum policy_verb verb)
+word(const struct policy_action *action)
 {
 	static const char *const words[] = {
-		[POLICY_DUNNO] = "pass", [POLICY_PASS] = "allow",
+		[POLICY_DUNNO] = "none", [POLICY_PASS] = "pass",
 		[POLICY_DEFER] = "defer", [POLICY_REJECT] = "reject",
-		[POLICY_HOLD] = "hold", [POLICY_OTHER] = "pass",
+		[POLICY_HOLD] = "hold", [POLICY_OTHER] = "none",
 	};
 
-	return words[verb];
+	/* It would have done something, were it not told to warn only. */
+	if (action->verb == POLICY_DUNNO && action->reason[0] != '\0')
+		return "warn";
+	return words[action->verb];
 }
 
 static struct verdict
@@ -183,7 +191,7 @@ add_finding(struct filter_run *run, const struct recipient *recipient,
 	const struct instance *instance = run->instance;
 	struct finding *finding;
 
-	finding = finding_add(run, instance->method, word(action->verb),
+	finding = finding_add(run, instance->method, word(action),
 	    action->text[0] != '\0' ? action->text : NULL);
 	finding->report = false;
 	if (recipient != NULL)
@@ -195,7 +203,7 @@ add_finding(struct filter_run *run, const struct recipient *recipient,
 	trace_add(run->mail->trace, run->name, "%s%s%s%s %s",
 	    recipient != NULL ? "<" : "", recipient != NULL ?
 	    recipient->address : "", recipient != NULL ? ">: " : "",
-	    word(action->verb), action->text);
+	    word(action), action->text);
 }
 
 static struct verdict

@@ -44,8 +44,10 @@ route "*" { via = { "maildir:\@DIR\@/mail" } }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }
 	hostname_lookup = no
-	filters = { watched, spf, correspondents, friends, blocked, greylist }
+	filters = { watched, spf, correspondents, friends, blocked, greylist,
+	    rules }
 }
+rule known { when = "result('correspondents') == 'pass'"  score = -3 }
 access_list friends { action = allow entries = { "127.0.0.8/29" } }
 access_list blocked { entries = { ".bad.test" } message = "Go away" }
 access_list watched { action = hold entries = { "watched.test" } message = "To be seen" }
@@ -196,7 +198,10 @@ sub correspondents {
 	# let it come to; a recipient that is allowed lets it.
 	like attempt($server, @friend), $greylisted, 'not proven yet';
 	ctl_ok($server, qr/added/, qw(list add friends to:user@example.test));
+	unlike $server->log, qr/rules="known/, 'rules do not know it';
 	like attempt($server, @friend), qr/^250 /, 'it gets to its end';
+	$server->wait_log(qr/rules="known:-3"/);
+	pass 'where rules do';
 	ctl_ok($server, qr/removed/,
 	    qw(list remove friends to:user@example.test));
 	wait_for('the network to be known', sub {

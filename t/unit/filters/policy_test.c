@@ -199,7 +199,7 @@ ask_and_hear(struct world *w)
 	static const char *const answers[] = { DEFER, "action=DUNNO\n\n",
 		"action=554 5.7.9 no\nreason=list-denied\n\n",
 		"action=450 wait\n\n", "action=HOLD see\nscore=2\n\n",
-		"action=PASS\n\n", NULL };
+		"action=PASS\n\n", "action=DUNNO\nreason=dnsbl\n\n", NULL };
 	struct verdict verdict;
 
 	w->answers = answers;
@@ -224,7 +224,7 @@ ask_and_hear(struct world *w)
 	    NULL);
 
 	CU_ASSERT(rcpt(w, "b@example.net").action == ACTION_CONTINUE);
-	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "pass");
+	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "none");
 	verdict = rcpt(w, "b@example.net");
 	CU_ASSERT(verdict.action == ACTION_REJECT);
 	CU_ASSERT_EQUAL(verdict.code, 554);
@@ -241,7 +241,9 @@ ask_and_hear(struct world *w)
 	CU_ASSERT_STRING_EQUAL(finding_value(w->run.findings, "policy",
 	    "score"), "2");
 	CU_ASSERT(rcpt(w, "b@example.net").action == ACTION_CONTINUE);
-	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "allow");
+	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "pass");
+	CU_ASSERT(rcpt(w, "c@example.net").action == ACTION_CONTINUE);
+	CU_ASSERT_STRING_EQUAL(w->run.findings->result, "warn");
 	CU_ASSERT_EQUAL(w->connections, 1);
 }
 
