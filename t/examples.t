@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 use Millgate::GeoDatabase;
 use Millgate::Peers;
 use Millgate::Test;
@@ -71,6 +71,10 @@ my $dns = start_dns('sender.test' => [ '@ TXT "v=spf1 ip4:127.0.0.1 -all"',
     'bank.test' => [ '@ TXT "v=spf1 -all"', '_dmarc TXT "v=DMARC1; p=reject"',
 	"w._domainkey TXT $rsa_record" ],
     'world.test' => [ '@ MX 10 mx', 'mx A 127.0.0.1' ],
+    'zen.example' => [ '2.0.0.127 A 127.0.0.2', '66.0.0.127 A 127.0.0.4',
+	'66.0.0.127 TXT "see http://zen.example/66"',
+	'67.0.0.127 A 127.0.0.4' ],
+    'white.example' => [ '2.0.0.127 A 127.0.0.2', '67.0.0.127 A 127.0.0.2' ],
     'example.org' => [ '@ MX 10 mail', 'mail A 127.0.0.1',
 	"s2026._domainkey TXT $record", "e2026._domainkey TXT $ed_record" ],
     'example.net' => [ '@ MX 10 mail', 'mail A 127.0.0.1',
@@ -150,6 +154,7 @@ subtest 'inbound.conf' => sub {
 	my $gate = start_example('inbound.conf',
 	    '127.0.0.0/8, "::1", ' => '',
 	    'delay = 5m' => 'delay = 1s',
+	    'tarpit = 1s' => 'tarpit = 1s greet_wait = 200ms',
 	    'inet:11332@127.0.0.1' => $rspamd->{endpoint},
 	    '/run/dovecot/lmtp' => $dovecot->{socket},
 	    'mail.example.net:25' => "mail.example.net:$world->{port}");
@@ -161,6 +166,13 @@ subtest 'inbound.conf' => sub {
 	like $reply, qr/^550 5\.1\.1 /, 'nobody of that name';
 	($reply) = send_one($gate->smtp, undef, @bob, to => 'x@world.test');
 	like $reply, qr/^55\d 5\.7\.1 /, 'not for elsewhere';
+	my $begin = time;
+	($reply) = send_one($gate->smtp(local => '127.0.0.66'), undef, @bob);
+	like $reply, qr/^554 5\.7\.1 .*blocked using zen\.example; see http/,
+	    'a listed client is refused';
+	cmp_ok time - $begin, '>=', 2.9, 'slowly';
+	($reply) = send_one($gate->smtp(local => '127.0.0.67'), undef, @bob);
+	like $reply, qr/^45\d 4\.7\.1 .*greylist/, 'unless another vouches';
 	($reply) = send_one($gate->smtp, undef, @bob);
 	like $reply, qr/^45\d 4\.7\.1 .*greylist/, 'a stranger waits';
 	my $patiently = sub {
