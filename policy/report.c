@@ -11,8 +11,8 @@
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
-#include "base/net.h"
 #include "policy/protocol.h"
+#include "policy/service.h"
 #include "policy/store.h"
 
 #define SUBJECT_MAX	253
@@ -42,16 +42,6 @@ static const struct counter_row counters[] = {
 };
 COUNTER_TABLE(counters)
 
-static bool
-is_address(const char *text)
-{
-	const char *at = strrchr(text, '@');
-
-	if (at == NULL || at == text || !net_is_host_name(at + 1))
-		return false;
-	return text[strcspn(text, " \t\r\n<>,;\"")] == '\0';
-}
-
 void
 report_check_options(const struct conf *conf, struct buf *errors)
 {
@@ -63,14 +53,13 @@ report_check_options(const struct conf *conf, struct buf *errors)
 	section = conf_sections(conf, report_section.name, &count);
 	if (section->line > 0 && options->email == NULL)
 		conf_error(errors, conf, section, "email", "is required");
-	if (options->email != NULL && !is_address(options->email))
-		conf_error(errors, conf, section, "email",
-		    "%s: not a mail address", options->email);
+	if (options->email != NULL)
+		policy_check_address(conf, section, "email", options->email,
+		    errors);
 	if (options->envelope_sender != NULL &&
-	    options->envelope_sender[0] != '\0' &&
-	    !is_address(options->envelope_sender))
-		conf_error(errors, conf, section, "envelope_sender",
-		    "%s: not a mail address", options->envelope_sender);
+	    options->envelope_sender[0] != '\0')
+		policy_check_address(conf, section, "envelope_sender",
+		    options->envelope_sender, errors);
 }
 
 struct reports *

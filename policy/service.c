@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/conf.h"
+#include "base/net.h"
 #include "policy/access_list.h"
 #include "policy/concurrency.h"
 #include "policy/correspondents.h"
@@ -95,4 +96,17 @@ policy_check_message(const struct conf *conf,
 		conf_error(errors, conf, section, "message",
 		    "is to be 1 to %d printable ASCII characters",
 		    MESSAGE_MAX);
+}
+
+void
+policy_check_address(const struct conf *conf,
+    const struct conf_section *section, const char *option,
+    const char *address, struct buf *errors)
+{
+	const char *at = strrchr(address, '@');
+
+	if (at == NULL || at == address || !net_is_host_name(at + 1) ||
+	    address[strcspn(address, " \t\r\n<>,;\"")] != '\0')
+		conf_error(errors, conf, section, option,
+		    "%s: not a mail address", address);
 }

@@ -145,4 +145,8 @@ void policy_decide(struct policy_decision *, enum policy_verb,
 void policy_check_message(const struct conf *, const struct conf_section *,
     const char *message, struct buf *errors);
 
+/* Checks an option's mail address, to which or from which mail is made. */
+void policy_check_address(const struct conf *, const struct conf_section *,
+    const char *option, const char *address, struct buf *errors);
+
 #endif
