@@ -355,7 +355,7 @@ do_dmarc_list(struct service *service, struct answer_state *answer,
 	const char *why;
 
 	(void)domain;
-	if (service->reports == NULL)
+	if (!report_sender_reports(service->reports))
 		return no_reports;
 	why = report_sender_list(service->reports, &text);
 	add_lines(answer, &text);
@@ -409,7 +409,7 @@ do_dmarc_send(struct service *service, struct answer_state *answer,
 {
 	struct sending *sending;
 
-	if (service->reports == NULL)
+	if (!report_sender_reports(service->reports))
 		return no_reports;
 	if ((sending = calloc(1, sizeof(*sending))) == NULL)
 		fatal("out of memory");

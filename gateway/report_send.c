@@ -1,4 +1,7 @@
-/* Aggregate reports, from the claim to the message in the spool. */
+/*
+ * Aggregate reports, and what the outbound guard has to say, from the claim to
+ * the message in the spool.
+ */
 #include "gateway/report_send.h"
 
 #include <inttypes.h>
@@ -23,18 +26,21 @@
 #include "filters/domain.h"
 #include "filters/envelope.h"
 #include "filters/mail.h"
+#include "gateway/guard_mail.h"
 #include "gateway/notice.h"
 #include "gateway/queue.h"
 #include "gateway/report.h"
 #include "gateway/report_claim.h"
 #include "gateway/report_ledger.h"
 #include "policy/client.h"
+#include "policy/guard.h"
 #include "policy/protocol.h"
 #include "policy/report.h"
 
 #define ASK_MS		30000
 #define DNS_MS		60000
 #define LOOK_MS		60000		/* for what is due, at most */
+#define WARNING_MS	2000		/* the same for a warning */
 #define DAY_MS		INT64_C(86400000)
 #define TO_MAX		10
 #define PARTS_MAX	16
@@ -44,6 +50,7 @@
 struct report_sender {
 	const struct conf *conf;
 	const struct report_options *options;
+	const char *const *warned;	/* by the guard, NULL-ended; or NULL */
 	const char *hostname;
 	struct notices *notices;
 	struct queue *queue;
@@ -255,25 +262,33 @@ divide(struct work *work, struct part *parts, const char **why)
 	return 0;
 }
 
+/* -1: *why. */
+static int
+enqueue(struct work *work, const char id[ENVELOPE_ID_SIZE], const char *from,
+    const struct buf *text, const char **why)
+{
+	struct envelope envelope = { .arrived_ms = clock_wall_ms(),
+		.sender = from != NULL ? from : "", .client = "internal" };
+	const struct slice slice = { .fd = -1, .data = text->data,
+		.len = text->len };
+
+	memcpy(envelope.id, id, sizeof(envelope.id));
+	for (size_t i = 0; i < work->to_count; i++)
+		envelope_add_recipient(&envelope, work->arena, work->to[i]);
+	return notices_send(work->sender->notices, &envelope, &slice, 1, why);
+}
+
 static int
 commit(struct work *work, const struct part *part)
 {
 	const struct report_sender *sender = work->sender;
-	const struct report_options *options = sender->options;
 	const struct report_mail mail = { .submitter = sender->hostname,
 		.to = work->to, .to_count = work->to_count,
 		.now_ms = clock_wall_ms() };
-	struct envelope envelope = { .arrived_ms = mail.now_ms,
-		.sender = options->envelope_sender != NULL ?
-		    options->envelope_sender : "", .client = "internal" };
 	struct buf text = BUF_INIT;
-	struct slice slice = { .fd = -1 };
 	const char *why;
 	int rc;
 
-	memcpy(envelope.id, part->id, sizeof(envelope.id));
-	for (size_t i = 0; i < work->to_count; i++)
-		envelope_add_recipient(&envelope, work->arena, work->to[i]);
 	rc = report_mail_print(&part->facts, &mail, part->gzip.data,
 	    part->gzip.len, &text, &why);
 	if (rc != 0) {
@@ -281,9 +296,8 @@ commit(struct work *work, const struct part *part)
 		buf_release(&text);
 		return 0;
 	}
-	slice.data = text.data;
-	slice.len = text.len;
-	rc = notices_send(sender->notices, &envelope, &slice, 1, &why);
+	rc = enqueue(work, part->id, sender->options->envelope_sender, &text,
+	    &why);
 	buf_release(&text);
 	if (rc != 0) {
 		say(work, "cannot store it: %s", why);
@@ -292,7 +306,7 @@ commit(struct work *work, const struct part *part)
 	report_ledger_add(sender->ledger, part->key);
 	for (size_t i = 0; i < work->to_count; i++)
 		say(work, "to=<%s>, messages=%" PRIu64 ", rows=%zu, sent: %s",
-		    work->to[i], part->messages, part->rows, envelope.id);
+		    work->to[i], part->messages, part->rows, part->id);
 	queue_poll(sender->queue);
 	return 0;
 }
@@ -344,6 +358,40 @@ make(struct work *work)
 	return rc;
 }
 
+/* What the guard did, as make(). */
+static int
+make_warning(struct work *work, char *rows)
+{
+	const struct report_sender *sender = work->sender;
+	char id[ENVELOPE_ID_SIZE];
+	const struct guard_mail mail = { .hostname = sender->hostname,
+		.to = sender->warned, .id = id, .now_ms = clock_wall_ms() };
+	struct buf text = BUF_INIT;
+	const char *why;
+	int rc = 0;
+
+	make_id(id, work->claim.key);
+	if (sender->warned == NULL || report_ledger_has(sender->ledger,
+	    work->claim.key) || queue_find(sender->queue, id) != NULL)
+		return 0;
+	while (work->to_count < TO_MAX &&
+	    sender->warned[work->to_count] != NULL) {
+		work->to[work->to_count] = sender->warned[work->to_count];
+		work->to_count++;
+	}
+	if (guard_mail_print(&mail, rows, &text) > 0 &&
+	    (rc = enqueue(work, id, NULL, &text, &why)) != 0)
+		log_error(NULL, "guard: cannot store the mail of it: %s", why);
+	buf_release(&text);
+	if (rc != 0)
+		return -1;
+	report_ledger_add(sender->ledger, work->claim.key);
+	log_info(NULL, "guard: told to=<%s>%s: %s", work->to[0],
+	    work->to_count > 1 ? " and others" : "", id);
+	queue_poll(sender->queue);
+	return 0;
+}
+
 /* Tells the store, and forgets it when the store knows.  UNKNOWN: *why. */
 static enum answer
 tell_done(const struct report_sender *sender, struct policy_client *client,
@@ -375,16 +423,20 @@ send_one(const struct report_sender *sender, struct policy_client *client,
 	struct work work = { .sender = sender, .lines = lines,
 		.arena = arena_new(0) };
 	struct buf text = BUF_INIT;
+	char *rows = NULL;
 	enum answer result;
 
 	result = ask(client, "claim", domain, now ? "now" : "", &text, why);
-	if (result == ANSWER_YES && report_claim_parse(&work.claim, work.arena,
-	    sender->options, sender->hostname, text.data) != 0) {
+	if (result == ANSWER_YES)
+		work.claim.key = guard_mail_claim(work.arena, text.data, &rows);
+	if (result == ANSWER_YES && rows == NULL && (sender->options->email ==
+	    NULL || report_claim_parse(&work.claim, work.arena,
+	    sender->options, sender->hostname, text.data) != 0)) {
 		*why = "a claim makes no sense";
 		result = ANSWER_UNKNOWN;
 	}
-	if (result == ANSWER_YES && make(&work) == 0 &&
-	    tell_done(sender, client, work.claim.key, why) == ANSWER_UNKNOWN)
+	if (result == ANSWER_YES && (rows != NULL ? make_warning(&work, rows) :
+	    make(&work)) == 0 && tell_done(sender, client, work.claim.key, why) == ANSWER_UNKNOWN)
 		result = ANSWER_UNKNOWN;
 	buf_release(&text);
 	arena_free(&work.arena);
@@ -439,18 +491,21 @@ look(void *argument)
 {
 	struct report_sender *sender = argument;
 	int64_t later = sender->options->interval / 4, pause;
+	const char *subject = sender->options->email != NULL ? NULL :
+	    GUARD_TALLY, *why;
 	bool away = false;
-	const char *why;
 
 	if (later > LOOK_MS)
 		later = LOOK_MS;
+	if (sender->warned != NULL && later > WARNING_MS)
+		later = WARNING_MS;
 	pause = later;
 	/* What we sent before we died the store hears at once. */
 	if (report_ledger_at(sender->ledger, 0) != NULL)
 		pause = 0;
 	while (task_sleep(pause) == 0) {
 		pause = later;
-		why = send_all(sender, NULL, false, NULL);
+		why = send_all(sender, subject, false, NULL);
 		if (why != NULL && !away)
 			log_warn(NULL, "dmarc-report: reports wait: %s", why);
 		away = why != NULL;
@@ -463,14 +518,17 @@ report_sender_new(const struct conf *conf, const char *hostname,
 {
 	const struct report_options *options = conf_get(conf,
 	    report_section.name);
+	const struct guard_options *guard = conf_knows(conf,
+	    guard_section.name) ? conf_get(conf, guard_section.name) : NULL;
+	bool warns = guard != NULL && guard->notify[0] != NULL;
 	struct report_sender *sender;
 
-	if (options->email == NULL)
+	if (options->email == NULL && !warns)
 		return NULL;
 	if ((sender = calloc(1, sizeof(*sender))) == NULL)
 		fatal("out of memory (reports)");
 	*sender = (struct report_sender){ .conf = conf, .options = options,
-		.hostname = hostname, .notices = notices };
+		.warned = warns ? guard->notify : NULL, .hostname = hostname, .notices = notices };
 	return sender;
 }
 
@@ -506,6 +564,12 @@ report_sender_free(struct report_sender **senderp)
 	report_sender_stop(sender);
 	report_ledger_free(&sender->ledger);
 	free(sender);
+}
+
+bool
+report_sender_reports(const struct report_sender *sender)
+{
+	return sender != NULL && sender->options->email != NULL;
 }
 
 const char *
@@ -545,7 +609,8 @@ report_sender_list(struct report_sender *sender, struct buf *lines)
 		why = NULL;
 		rest = answer.data;
 		while ((line = strsep(&rest, "\n")) != NULL)
-			if (report_claim_split(line, f, 3) == 3) {
+			if (report_claim_split(line, f, 3) == 3 &&
+			    strcmp(f[0], GUARD_TALLY) != 0) {
 				buf_puts(lines, f[0]);
 				put_time(lines, "from", f[1]);
 				put_time(lines, "due", f[2]);

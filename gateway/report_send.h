@@ -1,10 +1,13 @@
 /*
  * The relay's share of DMARC aggregate reports (RFC 9990): asks the policy
  * process which are due, makes them, and sends them as mail of our own.  Of a
- * fleet with one store each report is sent by one relay.
+ * fleet with one store each report is sent by one relay.  What the outbound
+ * guard has for its postmaster goes the same way, at once.
  */
 #ifndef GATEWAY_REPORT_SEND_H
 #define GATEWAY_REPORT_SEND_H
+
+#include <stdbool.h>
 
 struct buf;
 struct conf;
@@ -12,7 +15,7 @@ struct notices;
 struct queue;
 struct report_sender;
 
-/* NULL: no reports are configured. */
+/* NULL: neither reports nor the guard's mail are configured. */
 struct report_sender *report_sender_new(const struct conf *,
     const char *hostname, struct notices *);
 
@@ -28,6 +31,9 @@ void report_sender_stop(struct report_sender *);
 
 /* When none of them is left. */
 void report_sender_free(struct report_sender **);
+
+/* Are reports configured?  NULL is fine. */
+bool report_sender_reports(const struct report_sender *);
 
 /*
  * Sends what there is of a domain ("": of all), due or not, and appends a line

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/conf.h"
 #include "base/counter.h"
 #include "base/log.h"
@@ -12,6 +14,9 @@
 #include "policy/geo.h"
 #include "policy/guard_watch.h"
 #include "policy/service.h"
+#include "policy/store.h"
+
+#define TOGETHER_MS	60000		/* in one mail, unless it is sent */
 
 struct guard {
 	const struct guard_options *options;
@@ -56,9 +61,35 @@ watched_user(const struct guard *guard, const struct policy_request *request)
 	return user;
 }
 
+/* A mail is made by a relay, one of the fleet. */
+static void
+tell_relay(struct guard *guard, const struct guard_deed *deed,
+    const struct guard_state *state)
+{
+	int64_t now = clock_wall_ms();
+	struct store_tally tally = { .subject = GUARD_TALLY, .head = "guard",
+		.begin_ms = now - now % TOGETHER_MS, .count = 1 };
+	char shown[GUARD_USER_SIZE];
+	struct buf row = BUF_INIT;
+	const char *why;
+
+	buf_printf(&row, "%s\t%s\t%s\t%lld\t%lld\t%s",
+	    guard_user_print(deed->user, shown),
+	    level_names[state->level], guard_measure_names[state->worst],
+	    (long long)state->count[state->worst],
+	    (long long)state->limit[state->worst], deed->country);
+	tally.due_ms = tally.begin_ms;
+	tally.row = row.data;
+	if (store_tally_add(guard->store, &tally, &why) != ANSWER_YES)
+		log_warn(NULL, "guard: nobody gets a mail about user=%s: %s",
+		    deed->user, why);
+	buf_release(&row);
+}
+
 /* For the person on call: once a day for each level. */
 static void
-notify(const struct guard_deed *deed, const struct guard_state *state)
+notify(struct guard *guard, const struct guard_deed *deed,
+    const struct guard_state *state)
 {
 	if (!state->first)
 		return;
@@ -68,6 +99,8 @@ notify(const struct guard_deed *deed, const struct guard_state *state)
 	    (long long)state->count[state->worst],
 	    (long long)state->limit[state->worst],
 	    deed->country[0] != '\0' ? " country=" : "", deed->country);
+	if (guard->options->notify[0] != NULL)
+		tell_relay(guard, deed, state);
 }
 
 static void
@@ -130,7 +163,7 @@ decide(void *instance, const struct policy_query *query,
 		return;
 	}
 	counter_add(guard->levels[state.level], 1);
-	notify(&deed, &state);
+	notify(guard, &deed, &state);
 	act(&state, answer, deed.user, decision);
 }
 
@@ -152,7 +185,7 @@ outcome(void *instance, const struct policy_outcome *told)
 		return;
 	if (guard_watch(guard->store, &guard->limits, &deed, &state, &why) !=
 	    ANSWER_UNKNOWN)
-		notify(&deed, &state);
+		notify(guard, &deed, &state);
 }
 
 /* --- set-up --- */
@@ -221,6 +254,17 @@ command(const struct policy_instance *instances, size_t count,
 	return answer == ANSWER_YES ? 0 : -1;
 }
 
+static void
+check(const struct conf *conf, struct buf *errors)
+{
+	const struct guard_options *o = conf_get(conf, guard_section.name);
+	size_t count;
+
+	for (const char *const *to = o->notify; *to != NULL; to++)
+		policy_check_address(conf, conf_sections(conf,
+		    guard_section.name, &count), "notify", *to, errors);
+}
+
 const struct policy_service guard_service = {
 	.options = &guard_section,
 	.states = POLICY_AT_RCPT,
@@ -230,4 +274,5 @@ const struct policy_service guard_service = {
 	.outcome = outcome,
 	.command_word = "guard",
 	.command = command,
+	.check = check,
 };

@@ -38,9 +38,20 @@ struct policy_service;
 	    "those where the user has been on three days, and the first "	\
 	    "of all, are one. It takes the country_database of policy.")	\
 	ROW(o, exempt, table, NULL, NULL, NULL,				\
-	    "Users who are not watched.")
+	    "Users who are not watched.")				\
+	ROW(o, notify, strings, NULL, NULL, NULL,			\
+	    "Mail addresses that hear of an account that is slowed down, "	\
+	    "held or suspended, once a day of each.")
 
 struct guard_options { GUARD_OPTIONS(OPTION_FIELD, guard_options) };
+
+/*
+ * What a relay is to tell them is a tally (store.h) of this subject, which is
+ * no domain; its rows are user, action, measure, count, limit and country or
+ * "", parted by tabs.
+ */
+#define GUARD_TALLY	"!guard"
+#define GUARD_TALLY_FIELDS 6
 
 extern const struct section_kind guard_section;
 extern const struct policy_service guard_service;

@@ -30,7 +30,6 @@
 #define MESSAGE_KEEP	(2 * INT64_C(3600000))
 #define MARK_SIZE	6		/* of a recipient, in a note */
 #define MARKS_SIZE	(STORE_NOTE_MAX / MARK_SIZE * MARK_SIZE)
-#define USER_MAX	300
 #define SHOWN_MAX	1000
 #define KEY_SIZE	128
 
@@ -387,6 +386,16 @@ make_names(struct names *names, const struct guard_deed *deed)
 		names->pointers[i] = names->keys[i];
 }
 
+const char *
+guard_user_print(const char *user, char shown[GUARD_USER_SIZE])
+{
+	snprintf(shown, GUARD_USER_SIZE, "%s", user);
+	for (char *c = shown; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ')
+			*c = '?';
+	return shown;
+}
+
 enum answer
 guard_watch(struct store *store, const struct guard_limits *limits,
     const struct guard_deed *deed, struct guard_state *state,
@@ -397,17 +406,14 @@ guard_watch(struct store *store, const struct guard_limits *limits,
 		floor[1], floor[2], floor[3], floor[4], limits->factor, limits->most,
 		limits->suspend_ms };
 	int64_t results[RESULT_COUNT] = { 0 };
-	char shown[USER_MAX + 1];
+	char shown[GUARD_USER_SIZE];
 	struct names names;
 	const char *const texts[TEXT_COUNT] = { names.mark, shown,
 		deed->country };
 	enum answer answer;
 
 	make_names(&names, deed);
-	snprintf(shown, sizeof(shown), "%s", deed->user);
-	for (char *c = shown; *c != '\0'; c++)
-		if ((unsigned char)*c < ' ')
-			*c = '?';
+	guard_user_print(deed->user, shown);
 	answer = store_run(store, &watch_step, names.pointers, arguments,
 	    texts, results, why);
 	memset(state, 0, sizeof(*state));

@@ -55,6 +55,10 @@ enum answer guard_watch(struct store *, const struct guard_limits *,
 enum answer guard_watch_release(struct store *, const char *user,
     const char **why);
 
+/* A user's name as it is shown: cut, with "?" for what would break a line. */
+#define GUARD_USER_SIZE	301
+const char *guard_user_print(const char *user, char shown[GUARD_USER_SIZE]);
+
 /* Appends a line for each user who is known, or for that one. */
 enum answer guard_watch_show(struct store *, const struct guard_limits *,
     const char *user, struct buf *, const char **why);

@@ -319,6 +319,23 @@ learning(void)
 
 /* --- the service --- */
 
+/* Once for each level, for a relay to fetch. */
+static void
+told(struct rig *rig)
+{
+	struct buf all = BUF_INIT;
+	const char *why;
+
+	while (store_tally_claim(rig->store, GUARD_TALLY, false, 60000, &all,
+	    &why) == ANSWER_YES)
+		continue;
+	CASE_ASSERT(rig->back_end, all.len > 0 && strstr(all.data,
+	    "\n1\tjoe\tslow\tmessages\t3\t2\t\n") != NULL);
+	CASE_ASSERT(rig->back_end, all.len > 0 && strstr(all.data,
+	    "\n1\tjoe\tsuspend\tbounces\t5\t1\t\n") != NULL);
+	buf_release(&all);
+}
+
 #define FROM(user, id, to) "sasl_username=" user "|instance=" id "|recipient=" to
 
 static void
@@ -370,6 +387,7 @@ serve(struct rig *rig)
 	    "guard release USER") != NULL);
 	d = ask(&guard_service, guard, false, FROM("joe", "m11", "r1@x.test"));
 	CASE_ASSERT(rig->back_end, d.verb == POLICY_DUNNO);
+	told(rig);
 	guard_service.release(guard);
 }
 
@@ -419,7 +437,20 @@ static void
 service(void)
 {
 	rig_each("outbound_guard { messages = 2 bounces = 1 suspend = 1h"
-	    " exempt = { boss } }", serve);
+	    " exempt = { boss } notify = { \"p@x.test\" } }", serve);
+}
+
+static void
+options(void)
+{
+	static const struct rig_check checks[] = {
+		{ "good", "outbound_guard { notify = { \"p@x.test\", "
+		    "\"q@y.test\" } }", NULL },
+		{ "no address", "outbound_guard { notify = { \"p@x.test\", "
+		    "postmaster } }", "notify: postmaster: not a mail address" },
+	};
+
+	rig_check_options(checks, sizeof(checks) / sizeof(checks[0]));
 }
 
 SUITE(guard,
@@ -428,4 +459,5 @@ SUITE(guard,
     { "learning", learning },
     { "countries", journeys },
     { "service", service },
-    { "service and countries", travellers })
+    { "service and countries", travellers },
+    { "checks of options", options })
