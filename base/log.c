@@ -20,6 +20,12 @@
 #include "base/log_line.h"
 #include "base/log_sink.h"
 
+/*
+ * Room for an address (RFC 5321, 4.5.3.1), and for several such values in a line
+ * even if each octet of theirs is written as six.
+ */
+#define VALUE_MAX 400
+
 static struct {
 	char program[32], role[32], host[256], short_host[256];
 	char front[160];		/* "host millgate/gateway[123]: " */
@@ -296,11 +302,34 @@ field_json(struct log_line *line, const struct log_field *f)
 	}
 }
 
+/*
+ * A long value leaves room for what follows: what is told of somebody must not
+ * depend on what else he writes.
+ */
+static struct log_field
+bounded(const struct log_field *field, char cut[VALUE_MAX + sizeof("...")])
+{
+	struct log_field copy = *field;
+	size_t len = strnlen(field->string, VALUE_MAX + 1);
+
+	if (len <= VALUE_MAX || field->kind == LOG_FIELD_COMMENT)
+		return copy;
+	len = VALUE_MAX;
+	while (len > 0 && (field->string[len] & 0xc0) == 0x80)
+		len--;			/* whole characters of UTF-8 */
+	memcpy(cut, field->string, len);
+	strcpy(cut + len, "...");
+	copy.string = cut;
+	return copy;
+}
+
 void
 log_event(const struct log *log, enum log_level level, const char *verb,
     const struct log_field *fields)
 {
+	char cut[VALUE_MAX + sizeof("...")];
 	struct log_line line;
+	struct log_field field;
 	bool first = true;
 
 	if (!log_wants(level))
@@ -316,10 +345,11 @@ log_event(const struct log *log, enum log_level level, const char *verb,
 	    f++) {
 		if (f->string == NULL)
 			continue;
+		field = bounded(f, cut);
 		if (self.json)
-			field_json(&line, f);
+			field_json(&line, &field);
 		else
-			field_text(&line, f, first);
+			field_text(&line, &field, first);
 		first = false;
 	}
 	finish(&line, level);

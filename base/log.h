@@ -48,7 +48,8 @@ void log_debug(const struct log *, const char *format, ...)
 
 /*
  * An event of fields.  Text: ID: [verb: ]name=value, name=<address>, name=n
- * JSON: an object with the same names.  A NULL value leaves the field out.
+ * JSON: an object with the same names.  A NULL value leaves the field out; a
+ * string or address of more than 400 bytes is cut, unlike a comment.
  *
  *	log_event(&mail->log, LOG_LEVEL_INFO, NULL, (struct log_field[]){
  *	    LOG_ADDRESS("from", sender), LOG_NUMBER("size", size), LOG_END});

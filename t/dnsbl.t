@@ -65,23 +65,7 @@ dnsbl {
 END
 }
 
-my $instance = 0;
-
-sub ask {
-	my (%more) = @_;
-	my %attributes = (request => 'smtpd_access_policy',
-	    protocol_state => 'RCPT', protocol_name => 'ESMTP',
-	    client_address => '198.51.100.7', client_name => 'unknown',
-	    helo_name => 'client.example', sender => 'a@sender.example',
-	    recipient => 'b@example.test', instance => 'i.' . ++$instance,
-	    %more);
-	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-	    PeerPort => $port, Proto => 'tcp') or die "connect: $!";
-
-	print $socket join('', map { "$_=$attributes{$_}\n" }
-	    sort keys %attributes) . "\n";
-	return scalar(<$socket>) // '';
-}
+sub ask { return ask_policy($port, @_) }
 
 my $server = start_millgate(text => conf());
 
@@ -153,8 +137,8 @@ subtest 'our own gateway' => sub {
 	like $server->smtp(local => '127.0.0.5')->deliver(
 	    from => 'x@bad.example'), qr/^554 .*Domain \[bad\.example\]/,
 	    'a bad domain is refused';
-	like $server->log, qr/reject: RCPT from \S+\[127\.0\.0\.66\]: 554 5\.7\.1 .* from=<alice\@sender\.test> to=<bob\@example\.test>/,
-	    'logged with its recipient';
+	$server->logs(qr/reject: RCPT from \S+\[127\.0\.0\.66\]: 554 5\.7\.1 .* from=<alice\@sender\.test> to=<bob\@example\.test>/,
+	    'logged with its recipient');
 };
 
 subtest 'Postfix' => sub {
@@ -185,7 +169,7 @@ subtest 'a list that does not answer' => sub {
 
 	ask(client_address => "198.51.100.$_") for 1 .. 20;
 	ok time - $begin < 15, 'keeps nobody for long';
-	like $server->log, qr/dnsbl: dead\.test does not answer/, 'is logged';
+	$server->logs(qr/dnsbl: dead\.test does not answer/, 'is logged');
 	is scalar(() = $server->log =~ /dead\.test does not answer/g), 1,
 	    'once';
 	like [ $server->ctl('dnsbl') ]->[1],

@@ -28,20 +28,6 @@ sub connect_service {
 	return $socket;
 }
 
-my $instance = 0;
-
-sub request {
-	my (%more) = @_;
-	my %attributes = (request => 'smtpd_access_policy',
-	    protocol_state => 'RCPT', protocol_name => 'ESMTP',
-	    client_address => '198.51.100.7', client_name => 'unknown',
-	    sender => 'a@sender.test', recipient => 'b@example.test',
-	    instance => 'i.' . ++$instance, %more);
-
-	return join('', map { "$_=$attributes{$_}\n" }
-	    sort keys %attributes) . "\n";
-}
-
 # What comes until an empty line, or '' if the other end closes.
 sub answer {
 	my ($socket, $seconds) = @_;
@@ -62,7 +48,7 @@ sub answer {
 
 sub ask {
 	my ($socket, %more) = @_;
-	print $socket request(%more);
+	print $socket policy_request(%more);
 	return answer($socket);
 }
 
@@ -82,8 +68,8 @@ subtest 'conversations' => sub {
 	is ask($socket, client_address => 'unknown'), $dunno,
 	    'without an address nothing can be told';
 	like ask($socket, sasl_username => 'joe'), $deferred, 'a user';
-	print $socket request(recipient => 'x@example.test'),
-	    request(protocol_state => 'MAIL');
+	print $socket policy_request(recipient => 'x@example.test'),
+	    policy_request(protocol_state => 'MAIL');
 	my $both = answer($socket);
 	$both .= answer($socket) if (() = $both =~ /\n\n/g) < 2;
 	like $both, qr/\Aaction=DEFER_IF_PERMIT .*\n\naction=DUNNO\n\n\z/,
@@ -113,7 +99,7 @@ subtest 'clients that misbehave' => sub {
 	    'too many attributes' => join('', ("junk=x\n") x 200));
 	my $good = connect_service();
 	my @half = map { connect_service() } 1 .. 20;
-	print $_ substr request(), 0, 40 for @half;
+	print $_ substr policy_request(), 0, 40 for @half;
 
 	for my $name (sort keys %bad) {
 		my $socket = connect_service();
@@ -123,10 +109,36 @@ subtest 'clients that misbehave' => sub {
 		like ask($good, recipient => "$name\@example.test"),
 		    $deferred, "$name: others are served";
 	}
-	print { $half[0] } substr request(), 40;
+	print { $half[0] } substr policy_request(), 40;
 	close $_ for @half;
 	like ask($good, recipient => 'last@example.test'), $deferred,
 	    'half requests disturb nobody';
+};
+
+subtest 'what requests bring into the log' => sub {
+	my %wild = ('escapes' => "\e[2J\e[31m\@x.test",
+	    'formats' => '%n%s%08x@x.test', 'not UTF-8' => "\xff\xfe\@x.test",
+	    'reordered' => "\xe2\x80\xae\@x.test",
+	    'a line separator' => "\xe2\x80\xa8\@x.test",
+	    'a carriage return' => "a\rpolicy: action=pass\@x.test",
+	    'a field' => 'a>, action=pass, by=<x@x.test',
+	    'long' => 'l' x 10000 . '@x.test');
+	my $socket = connect_service();
+
+	for my $name (sort keys %wild) {
+		like ask($socket, client_address => '203.0.113.77',
+		    map { $_ => $wild{$name} } qw(sender recipient helo_name
+		    client_name sasl_username)), qr/\Aaction=/,
+		    "$name: answered";
+	}
+	ask($socket, recipient => 'done@example.test');
+	$server->wait_log(qr/to=<done\@example\.test>/);
+	is join("\n", $server->wild_lines), '', 'is printable';
+	my @lines = grep { /203\.0\.113\.77/ } split /\n/, $server->log;
+	is scalar(@lines), scalar(keys %wild), 'a line each';
+	is scalar(grep { length > 4096 } @lines), 0, 'is cut';
+	is scalar(grep { !/, state=RCPT, action=defer[, ]/ } @lines), 0,
+	    'tells the outcome';
 };
 
 subtest 'a thousand idle connections' => sub {
@@ -154,31 +166,19 @@ subtest 'a thousand idle connections' => sub {
 	like ask($more[-1], recipient => 'm@example.test'), $deferred,
 	    'beyond max_clients the newest is served';
 	is answer($idle[0], 5), '', 'and the oldest was closed';
-	like $server->log, qr/max_clients/, 'the log says so';
+	$server->logs(qr/max_clients/, 'the log says so');
 };
 
 subtest 'Postfix' => sub {
-	my $postfix = start_postfix(main => {
-	    mydestination => 'example.test', local_recipient_maps => '',
-	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
-	    smtpd_relay_restrictions => 'permit_mynetworks, ' .
-		'reject_unauth_destination',
-	    smtpd_recipient_restrictions => 'permit_mynetworks, ' .
-		"check_policy_service inet:127.0.0.1:$port",
-	    smtpd_delay_reject => 'yes' });
-	my $try = sub {
-		my $smtp = new_smtp(port => $postfix->{port});
-		my $reply = $smtp->deliver(to => 'postfix@example.test');
-		$smtp->close;
-		return $reply;
-	};
+	my $postfix = start_postfix_asking($port);
+	my $try = sub { $postfix->{try}->('127.0.0.1') };
 
 	like $try->(), qr/^45\d 4\.7\.1 .*Greylisted, try again in/s,
 	    'Postfix defers a stranger';
 	sleep 2.1;
 	like $try->(), qr/^250 /, 'and later takes its mail';
-	like $server->log, qr/policy: client=\S+\[127\.0\.0\.1\], from=<alice\@sender\.test>, to=<postfix\@example\.test>, state=RCPT, action=defer/,
-	    'logged';
+	$server->logs(qr/policy: client=\S+\[127\.0\.0\.1\], from=<alice\@sender\.test>, to=<bob\@example\.test>, state=RCPT, action=defer/,
+	    'logged');
 	my $log = read_file($postfix->{log});
 	unlike $log, qr/policy.*(?:warning|problem|timeout)/i,
 	    'Postfix has no complaint';

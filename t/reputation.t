@@ -57,13 +57,7 @@ sub heard {
 sub story {
 	my ($back_end, $more) = @_;
 	my $server = start_millgate(text => configuration($more));
-	my $postfix = start_postfix(main => {
-	    mydestination => 'example.test', local_recipient_maps => '',
-	    local_transport => 'discard', mynetworks => '192.0.2.0/24',
-	    smtpd_relay_restrictions => 'permit_mynetworks, ' .
-		'reject_unauth_destination',
-	    smtpd_recipient_restrictions => 'permit_mynetworks, ' .
-		"check_policy_service inet:127.0.0.1:$port" });
+	my $postfix = start_postfix_asking($port);
 
 	like attempt($server), qr/^451 4\.7\.1 Greylisted/,
 	    "$back_end: a stranger is greylisted, no more";
@@ -75,8 +69,8 @@ sub story {
 	heard($server, 'address:127.0.0.1', 200, 0);
 	like attempt($server), qr/^250 /, "$back_end: a good client passes";
 	like attempt($postfix), qr/^250 /, "$back_end: at Postfix, too";
-	like $server->log, qr/by=address:127\.0\.0\.1/,
-	    "$back_end: the log says by what";
+	$server->logs(qr/by=address:127\.0\.0\.1/,
+	    "$back_end: the log says by what");
 
 	# A burst of spam outweighs it at once.
 	heard($server, 'address:127.0.0.1', 80, 250);

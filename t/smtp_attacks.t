@@ -232,12 +232,10 @@ subtest 'injected commands' => sub {
 	my $reply = $smtp->command(
 	    'RCPT TO:<${run{/usr/bin/touch$x}}@example.test>');
 	like $reply, qr/^[25]\d\d /, 'a recipient to expand (CVE-2019-10149)';
-	like $gate->log, qr/\$\{run\{/, 'is written as it stands'
+	$gate->logs(qr/\$\{run\{/, 'is written as it stands')
 	    if $reply =~ /^5/;
 };
 
-my @wild = grep { !utf8::decode($_) || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/ }
-    split /\n/, $gate->log;
-is "@wild", '', 'the log holds printable lines only';
+is join("\n", $gate->wild_lines), '', 'the log holds printable lines only';
 is $gate->stop, 0, 'ends well';
 done_testing;

@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(start_dns start_dovecot start_redis redis_cli
     start_sentinel start_redis_cluster start_opendkim start_postfix
-    start_postfix_asking start_sink mailbox dkim_key dkim_python start_pmilter
+    start_postfix_asking policy_request ask_policy start_sink mailbox dkim_key dkim_python start_pmilter
     start_mailfromd start_rspamd start_slapd);
 
 # start_dns(zone => [lines], ..., [-address => A], [-port => N]): an NSD that is
@@ -508,6 +508,32 @@ sub start_postfix_asking {
 		return $reply;
 	};
 	return $postfix;
+}
+
+# A request of Postfix's for the policy service: each of a message of its own and
+# of a stranger, unless the attributes say otherwise.
+my $instance = 0;
+sub policy_request {
+	my (%more) = @_;
+	my %attributes = (request => 'smtpd_access_policy',
+	    protocol_state => 'RCPT', protocol_name => 'ESMTP',
+	    client_address => '198.51.100.7', client_name => 'unknown',
+	    helo_name => 'client.example', sender => 'a@sender.test',
+	    recipient => 'b@example.test', instance => 'i.' . ++$instance,
+	    %more);
+
+	return join('', map { "$_=$attributes{$_}\n" }
+	    sort keys %attributes) . "\n";
+}
+
+# ask_policy(port, attributes): the first line of the answer.
+sub ask_policy {
+	my ($port, %more) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+	    PeerPort => $port, Proto => 'tcp') or die "connect: $!";
+
+	print $socket policy_request(%more);
+	return scalar(<$socket>) // '';
 }
 
 # start_sink([port => N], [replies => { RCPT => '450 4.2.0 later' }]): the

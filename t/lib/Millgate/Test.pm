@@ -70,10 +70,11 @@ sub free_port {
 	die "no free port: $!";
 }
 
-# Tries until the code returns something true; dies after the seconds.
+# Tries until the code returns something true; dies after the seconds: as many as
+# a daemon may take to start on a busy machine.
 sub wait_for {
 	my ($what, $code, $seconds) = @_;
-	my $end = time + ($seconds // 20);
+	my $end = time + ($seconds // 60);
 
 	while (1) {
 		my $result = $code->();
@@ -340,6 +341,41 @@ sub wait_log {
 	}, $seconds);
 }
 
+# Tests that the log comes to match: a line may be there later than the reply
+# that it tells of.
+sub logs {
+	my ($self, $pattern, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $found = eval { $self->wait_log($pattern) };
+
+	return Test::More::ok($found, $name) ||
+	    Test::More::diag("no $pattern in:\n" . $self->log);
+}
+
+# Lines of the log that hold what no line should: controls, marks that reorder
+# text, what is not UTF-8.
+sub wild_lines {
+	my ($self) = @_;
+	return grep { !utf8::decode($_) || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/ }
+	    split /\n/, $self->log;
+}
+
+# Tests that a command comes to print what matches, as the relay and the history
+# follow, too; returns what it printed.
+sub tells {
+	my ($self, $words, $pattern, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $text;
+	my $found = eval { Millgate::Test::wait_for("@$words", sub {
+		(my $status, $text) = $self->ctl(@$words);
+		return $status == 0 && $text =~ $pattern;
+	}) };
+
+	Test::More::ok($found, $name) ||
+	    Test::More::diag("no $pattern in:\n$text");
+	return $text;
+}
+
 sub ctl {
 	my ($self, @arguments) = @_;
 	my @command = (Millgate::Test::build_dir() . '/gateway/millgatectl',
@@ -389,7 +425,7 @@ sub new {
 	    LocalAddr => $options{local}) or
 	    die "connect to port $options{port}: $!";
 	my $self = bless { socket => $socket, in => '',
-	    timeout => $options{timeout} // 20 }, $class;
+	    timeout => $options{timeout} // 60 }, $class;
 
 	$socket->autoflush(1);
 	$self->{greeting} = $self->reply unless $options{no_greeting};

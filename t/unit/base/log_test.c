@@ -180,6 +180,38 @@ long_lines_are_cut(void)
 	close_pipe();
 }
 
+/* Whatever a sender writes, what became of its mail is told behind it. */
+static void
+values_leave_room(void)
+{
+	static const char *const fillings[] = { "x", ">", "\033", "\xc3\xbc",
+		"\xe2\x80\xae", "\xff" };
+	char text[3000];
+
+	for (int json = 0; json <= 1; json++) {
+		open_pipe(json, LOG_LEVEL_INFO);
+		for (size_t i = 0; i < sizeof(fillings) / sizeof(fillings[0]);
+		    i++) {
+			size_t n = 0, step = strlen(fillings[i]);
+
+			for (; n + step < sizeof(text); n += step)
+				memcpy(text + n, fillings[i], step);
+			text[n] = '\0';
+			log_event(&some_id, LOG_LEVEL_INFO, "policy",
+			    (struct log_field[]){ LOG_ADDRESS("from", text),
+			    LOG_ADDRESS("to", text), LOG_STRING("state", text),
+			    LOG_STRING("action", "reject"), LOG_END });
+			CASE_ASSERT(fillings[i], strstr(line(), json ?
+			    "...\",\"action\":\"reject\"" :
+			    "..., action=reject\n") != NULL);
+			CASE_ASSERT(fillings[i],
+			    strstr(caught, "\xef\xbf\xbd...") == NULL ||
+			    i == 5);	/* no character was cut in two */
+		}
+		close_pipe();
+	}
+}
+
 static json_t *
 parsed(const char *name)
 {
@@ -272,7 +304,7 @@ json_survives_cutting(void)
 				memcpy(text + n, fillings[i], step);
 			text[n] = '\0';
 			log_event(&some_id, LOG_LEVEL_INFO, NULL,
-			    (struct log_field[]){ LOG_STRING("value", text),
+			    (struct log_field[]){ LOG_COMMENT("value", text),
 			    LOG_NUMBER("size", INT64_MIN),
 			    LOG_STRING("more", "text"), LOG_END });
 			json_decref(parsed(fillings[i]));
@@ -356,6 +388,7 @@ SUITE(log,
     { "levels are marked and filtered", levels },
     { "seconds are shown as Postfix does", seconds },
     { "long lines are cut", long_lines_are_cut },
+    { "values leave room", values_leave_room },
     { "JSON has the event's members", json_members },
     { "JSON survives all bytes", json_survives_bytes },
     { "JSON survives cutting", json_survives_cutting },
