@@ -241,12 +241,8 @@ for my $case (@cases) {
 		    $gate->wait_log(qr/$reference: .*reject/),
 		    "$name: the log has the reply's reference") or
 		    diag($reply);
-		my ($status, $shown);
-		wait_for('the history', sub {
-			($status, $shown) = $gate->ctl('explain', $reference);
-			return $status == 0;
-		});
-		like($shown, qr/dmarc=(?:fail|permerror)/,
+		$gate->tells([ 'explain', $reference ],
+		    qr/dmarc=(?:fail|permerror)/,
 		    "$name: by the reference its trace is found");
 		next;
 	}
@@ -255,14 +251,11 @@ for my $case (@cases) {
 		ok(defined $id && $gate->log =~ /$id: .*\(hold\)/,
 		    "$name: held") or diag($reply);
 		is($delivered, '', "$name: not delivered");
-		my ($status, $shown) = $gate->ctl('queue', 'show', $id);
-		like($shown, qr/^held because: DMARC policy of \Q$domain/m,
+		$gate->tells([ 'queue', 'show', $id ],
+		    qr/^held because: DMARC policy of \Q$domain/m,
 		    "$name: the queue shows why");
-		wait_for('the history', sub {
-			($status, $shown) = $gate->ctl('explain', $id);
-			return $status == 0;
-		});
-		like($shown, qr/dmarc=fail/, "$name: the trace, too");
+		$gate->tells([ 'explain', $id ], qr/dmarc=fail/,
+		    "$name: the trace, too");
 		is(($gate->ctl('queue', 'release', $id))[0], 0,
 		    "$name: released");
 		ok($gate->wait_log(qr/$id: to=<.*status=sent/),

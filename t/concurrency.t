@@ -144,11 +144,10 @@ subtest 'milters in the shadow' => sub {
 	}
 	unlike(join('', mailbox("$gate->{dir}/mail")),
 	    qr/^(X-late|DKIM-Signature)/m, 'nothing is applied');
-	wait_for('the explanation', sub {
-		($gate->ctl('explain', $id[0]))[1] =~
-		    /  shadow: agree\n.* late: would: h 0 X-late: yes/;
-	});
-	like(($gate->ctl('explain', $id[0]))[1], qr/message:\ accepted.*
+	$gate->tells([ 'explain', $id[0] ],
+	    qr/  shadow: agree\n.* late: would: h 0 X-late: yes/,
+	    'explain tells of it');
+	$gate->tells([ 'explain', $id[0] ], qr/message:\ accepted.*
 	    shadow:\ differ\n\s+\S+\ no:\ would:\ reject\ 550/xs,
 	    'and the verdict');
 	wait_for('both to be counted', sub { counted('no') =~ / 2 / });
@@ -159,7 +158,7 @@ subtest 'milters in the shadow' => sub {
 my ($last) = deliver('shadow') =~ /queued as (\w+)/;
 wait_for('the late one to be told', sub { heard('late') =~ /E.*E.*E/s });
 is($gate->stop, 0, 'stops well');
-like($gate->log, qr/$last: filter=late shadow=abandoned stage=eom: /,
+$gate->logs(qr/$last: filter=late shadow=abandoned stage=eom: /,
     'the late one is given up then');
 ok(sanitizers_silent($gate->log), 'sanitizers are silent');
 done_testing;

@@ -258,7 +258,7 @@ for my $case (@cases) {
 	is_plain('the filter', $got);
 	is_same('the filter: is the same', $got, $sent);
 	is(verdicts($got), 'pass', 'the filter: the signature holds');
-	like(($gate->ctl('explain', $id))[1],
+	$gate->tells([ 'explain', $id ],
 	    qr/convert: converted: 4 parts, from \d+ to \d+ octets/,
 	    'explain tells of it');
 }

@@ -66,10 +66,10 @@ subtest 'one message, several recipients' => sub {
 		my $sent = () = $gate->log =~ /status=sent/g;
 		return $sent == 4;
 	});
-	like $gate->log, qr/to=<bob\@example\.test>,\ relay=[^ ]+lmtp\.sock[^ ]*,
-	    .*dsn=2\.0\.0,\ status=sent\ \(.*Saved/x, 'by the UNIX socket';
-	like $gate->log, qr/to=<erin\@tcp\.example\.test>,\ relay=127\.0\.0\.1
-	    \S*,.*dsn=2\.0\.0,\ status=sent/x, 'by TCP';
+	$gate->logs(qr/to=<bob\@example\.test>,\ relay=[^ ]+lmtp\.sock[^ ]*,
+	    .*dsn=2\.0\.0,\ status=sent\ \(.*Saved/x, 'by the UNIX socket');
+	$gate->logs(qr/to=<erin\@tcp\.example\.test>,\ relay=127\.0\.0\.1
+	    \S*,.*dsn=2\.0\.0,\ status=sent/x, 'by TCP');
 };
 
 subtest 'over quota: the sender is told' => sub {
@@ -158,7 +158,7 @@ subtest 'Dovecot stopped' => sub {
 	$dovecot->{start}->();
 	arrived('ida', 2);
 	pass 'delivered';
-	like $gate->log, qr/$id: to=<ida\@example\.test>.*status=sent/, 'log';
+	$gate->logs(qr/$id: to=<ida\@example\.test>.*status=sent/, 'log');
 	$gate->wait_log(qr/$id: removed/);
 };
 

@@ -112,6 +112,49 @@ subtest 'HTTP' => sub {
 	    501, 'nothing else is served');
 };
 
+# What the server says to these bytes before it closes.
+sub raw {
+	my ($bytes) = @_;
+	my $client = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$http");
+	local $SIG{PIPE} = 'IGNORE';
+	local $SIG{ALRM} = sub { die "no end\n" };
+	my $reply = '';
+
+	print $client $bytes;
+	$client->flush;
+	alarm 20;
+	1 while sysread $client, $reply, 4096, length $reply;
+	alarm 0;
+	return $reply;
+}
+
+subtest 'clients that misbehave' => sub {
+	my $head = "POST /report HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" .
+	    "Authorization: Bearer sesame\r\n";
+	my $body = encode_json({ id => $id, outcome => 'trap' });
+	my %bad = ('TLS' => "\x16\x03\x01\x02\x00\x01\r\n\r\n",
+	    'a field without end' => $head . 'X: ' . 'x' x 20000,
+	    'fields without end' => $head . "X: x\r\n" x 5000,
+	    'a negative length' => "${head}Content-Length: -1\r\n\r\n$body",
+	    'a huge length' =>
+		"${head}Content-Length: 99999999999\r\n\r\n$body",
+	    'chunks without end' => "${head}Transfer-Encoding: chunked\r\n\r\n"
+		. ("3e8\r\n" . 'x' x 1000 . "\r\n") x 100,
+	    'a name and a NUL' => sprintf("%sContent-Length: %d\r\n\r\n%s",
+		$head, length($body) + 6, $body =~ s/$id/$id\\u0000/r));
+	my @slow = map { IO::Socket::INET->new(PeerAddr =>
+	    "127.0.0.1:$http") } 1 .. 300;
+
+	print $_ $head for @slow;
+	$_->flush for @slow;
+	for my $name (sort keys %bad) {
+		unlike raw($bad{$name}), qr/^HTTP\S+ 200/, "$name: refused";
+		is post({ id => $id, outcome => 'spam' })->{status}, 200,
+		    "$name: others are heard";
+	}
+	is heard('trap'), 0, 'nothing came of it';
+};
+
 subtest 'without the policy process' => sub {
 	my ($pid) = $server->children('policy');
 

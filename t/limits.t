@@ -275,7 +275,7 @@ END
 	    qr/^450 4\.7\.1 You send more than usual, try again in \d+ seconds/,
 	    'one more has to wait';
 	$server->wait_log(qr/warning: guard: user=alice action=slow measure=messages count=4 limit=3/);
-	like $server->log, qr/by=outbound_guard, reason=guard-slow/, 'logged';
+	$server->logs(qr/by=outbound_guard, reason=guard-slow/, 'logged');
 	my ($status, $output) = $server->ctl(qw(guard show));
 	like $output, qr{^alice calm messages=3/3 recipients=3/200 new_recipients=1/100 bounces=0/1$}m,
 	    'guard show';

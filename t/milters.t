@@ -204,7 +204,7 @@ subtest 'Mailfromd refuses, discards, holds' => sub {
 	like($reply, qr/^250 /, 'quarantine: the client hears 250');
 	is($mail, undef, 'quarantine: nothing is delivered');
 	logged(qr/$id: from=.*\(hold\)/, 'quarantine: held');
-	like(($gate->ctl('queue', 'show', $id))[1], qr/looks odd/,
+	$gate->tells([ 'queue', 'show', $id ], qr/looks odd/,
 	    'quarantine: the queue shows the reason');
 };
 

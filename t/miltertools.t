@@ -180,7 +180,7 @@ subtest 'a milter behind TLS' => sub {
 	$client = new_smtp(port => $port{bad});
 	like($client->deliver, qr/^451 4\.7\.1 /,
 	    'another certificate: no mail for it');
-	like($gate->log, qr/filter=bad .*cannot connect: .*certificate/,
+	$gate->logs(qr/filter=bad .*cannot connect: .*certificate/,
 	    'the log tells why');
 	$client->close;
 };
@@ -191,7 +191,7 @@ subtest 'allow: an edit beyond it is ignored' => sub {
 
 	ok(defined $id, 'the message is taken');
 	$gate->wait_log(qr/$id: removed/);
-	like($gate->log, qr/$id: filter=silent: not allowed to add a field/,
+	$gate->logs(qr/$id: filter=silent: not allowed to add a field/,
 	    'the log names the filter and the edit');
 	is((grep { /^X-PMilter:.*$id/m } mailbox("$gate->{dir}/mail")), 0,
 	    'and the field is not there');

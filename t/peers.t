@@ -162,8 +162,8 @@ subtest 'OpenDMARC has a message held' => sub {
 
 	like($reply, qr/^250 /, 'the client hears 250');
 	is($mail, undef, 'nothing is delivered');
-	like($gate->log, qr/$id: from=.*\(hold\)/, 'it is held');
-	like(($gate->ctl('queue', 'show', $id))[1], qr/DMARC|quarantine/i,
+	$gate->logs(qr/$id: from=.*\(hold\)/, 'it is held');
+	$gate->tells([ 'queue', 'show', $id ], qr/DMARC|quarantine/i,
 	    'the queue shows the reason');
 };
 
@@ -323,7 +323,7 @@ subtest 'verdicts of libmilter' => sub {
 	    'quarantine smells of fish' ]);
 	like($reply, qr/^250 /, 'quarantine: 250');
 	is($mail, undef, 'quarantine: not delivered');
-	like(($gate->ctl('queue', 'show', $id))[1], qr/smells of fish/,
+	$gate->tells([ 'queue', 'show', $id ], qr/smells of fish/,
 	    'quarantine: the reason is shown');
 	is(($gate->ctl('queue', 'release', $id))[0], 0,
 	    'quarantine: released');

@@ -66,7 +66,7 @@ sub through {
 # The log says so of a message.
 sub told {
 	my ($id, $text) = @_;
-	like($gate->log, qr/$id: filter=rules \Q$text\E\n/, "log: $text");
+	$gate->logs(qr/$id: filter=rules \Q$text\E\n/, "log: $text");
 }
 
 subtest 'what is well passes' => sub {
@@ -78,8 +78,8 @@ subtest 'what is well passes' => sub {
 	unlike($mail, qr/^X-Spam-(?:Flag|Score):/m,
 	    'what the sender wrote is gone');
 	unlike($gate->log, qr/$id: filter=rules rules=/, 'no rule was true');
-	like(($gate->ctl('explain', $id))[1],
-	    qr{rules="" score=0/15 action=none}, 'explain tells so');
+	$gate->tells([ 'explain', $id ], qr{rules="" score=0/15 action=none},
+	    'explain tells so');
 };
 
 subtest 'points mark' => sub {
@@ -103,7 +103,7 @@ subtest 'points add up and hold' => sub {
 	is($mail, undef, 'not delivered');
 	told($id, 'rules="forged_bank:8 spf_fail:2.5" score=10.5/15 ' .
 	    'action=quarantine');
-	like(($gate->ctl('queue', 'show', $id))[1],
+	$gate->tells([ 'queue', 'show', $id ],
 	    qr/score: forged_bank:8 spf_fail:2\.5/, 'the queue tells why');
 };
 
@@ -114,7 +114,7 @@ subtest 'a scanner\'s score counts, a sender\'s does not' => sub {
 	like($reply, qr/^550 5\.7\.1 Message looks like spam \[score \w+\]\r/,
 	    'refused with code and reference');
 	my ($id) = $reply =~ /\[score (\w+)\]/;
-	like(($gate->ctl('explain', $id))[1],
+	$gate->tells([ 'explain', $id ],
 	    qr{rules="spamassassin:20" score=20/15 action=reject},
 	    'which finds the trace');
 	($reply) = through(data => "X-Spam-Status: Yes, score=100\r\n" .
@@ -142,7 +142,37 @@ subtest 'classes of recipients' => sub {
 	    to => [ 'boss@example.test', 'bob@example.test' ]);
 	like($reply, qr/^250 /, 'with another: accepted');
 	is($mail, undef, 'and held');
-	like($gate->log, qr/$id: .*\(hold\)/, 'the log tells');
+	$gate->logs(qr/$id: .*\(hold\)/, 'the log tells');
+};
+
+subtest 'a session: nothing stays of a message' => sub {
+	my $smtp = $gate->smtp;
+	my $deliver = sub {
+		my (%options) = @_;
+		my $reply = $smtp->deliver(from => 'a@sender.test', %options);
+		return ($reply, $reply =~ /queued as (\w+)/);
+	};
+	my @spam = (from => 'a@other.test', data => message(From =>
+	    'Bank <info@bank.test>', body => "$gtube\r\n"));
+
+	like(($deliver->(data => message(Subject => 'friend')))[0], qr/^250 /,
+	    'a rule accepts a message');
+	like(($deliver->(@spam))[0], qr/^550 5\.7\.1 .*\[score \w+\]/,
+	    'the next is judged by itself');
+	my ($reply, $id) = $deliver->();
+	like($reply, qr/^250 /, 'and the one behind that');
+	unlike($gate->log, qr/$id: filter=rules /, 'no rule is true of it');
+	($reply, $id) = $deliver->(from => 'a@other.test',
+	    data => message(From => 'Bank <info@bank.test>'));
+	$gate->logs(qr/$id: .*\(hold\)/, 'one is held');
+	$smtp->command($_) for 'MAIL FROM:<a@other.test>',
+	    'RCPT TO:<boss@example.test>', 'RSET';
+	($reply, $id) = $deliver->(from => 'a@other.test');
+	like($reply, qr/^250 /, 'a recipient\'s class is forgotten');
+	told($id, 'rules="spf_fail:2.5" score=2.5/15 action=add_header');
+	$gate->wait_log(qr/$id: to=<.*status=sent/);
+	pass('nor is it held');
+	$smtp->close;
 };
 
 subtest 'a condition that fails' => sub {
@@ -193,8 +223,8 @@ END
 	my ($reply) = pass_through($other, $other->{port});
 	like($reply, qr/^550 5\.7\.1 .*\[score (\w+)\]/, 'refused');
 	my ($id) = $reply =~ /\[score (\w+)\]/;
-	my $why = ($other->ctl('explain', $id))[1];
-	like($why, qr/rules="x-reputation:[\d.]+ known:14\.5"/,
+	my $why = $other->tells([ 'explain', $id ],
+	    qr/rules="x-reputation:[\d.]+ known:14\.5"/,
 	    'by its points and a rule that weighs them');
 	like($why, qr/rules=ham/, 'which is no news to reputation');
 	$other->stop;

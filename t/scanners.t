@@ -121,7 +121,7 @@ subtest 'ClamAV' => sub {
 	($reply, $id, $mail) = through('clamav_hold', data => infected());
 	like($reply, qr/^250 /, 'quarantine: 250');
 	is($mail, undef, 'quarantine: not delivered');
-	like(($gate->ctl('queue', 'show', $id))[1],
+	$gate->tells([ 'queue', 'show', $id ],
 	    qr/Eicar-Test-Sig|virus|infected/i,
 	    'quarantine: the queue shows why');
 
@@ -188,7 +188,7 @@ for my $case (
 		like($reply, $without, 'as configured');
 		ok(defined $mail, 'accepted: delivered')
 		    if $listener eq 'spamass_mark';
-		like($gate->log, qr/$id: from=.*\(hold\)/, 'held')
+		$gate->logs(qr/$id: from=.*\(hold\)/, 'held')
 		    if $listener eq 'clamav_hold';
 		$peer->run;
 		ready($peer);

@@ -193,7 +193,7 @@ for (['Alice <alice@example.test>', qr/^250/],
 like($client->deliver(from => '', to => 'bob@elsewhere.test',
     data => message(From => 'alice@example.test')), qr/^250/,
     'a null sender, from her');
-like($gate->log, qr/NOQUEUE: reject: MAIL from \S+\[127\.0\.0\.1\]: 553 5\.7\.1 <bob\@\S+ Sender address rejected: [^;]*; from=<bob\@example\.test> proto=ESMTPSA /,
+$gate->logs(qr/NOQUEUE: reject: MAIL from \S+\[127\.0\.0\.1\]: 553 5\.7\.1 <bob\@\S+ Sender address rejected: [^;]*; from=<bob\@example\.test> proto=ESMTPSA /,
     'the log tells');
 
 # Whose submission it is (RFC 4954, 5), as the next hop is told.
@@ -219,7 +219,7 @@ $client = tls_client();
 like($client->command("AUTH PLAIN $bad"), qr/^535 5\.7\.8/,
     'wrong password') for 1 .. 2;
 like($client->reply, qr/^421 4\.7\.0/, 'the session ends');
-like($gate->log, qr/warning: \S+\[127\.0\.0\.1\]: SASL PLAIN authentication failed: /,
+$gate->logs(qr/warning: \S+\[127\.0\.0\.1\]: SASL PLAIN authentication failed: /,
     'the line that fail2ban knows');
 
 # Two failures are too many there, in whatever session they were.
