@@ -18,7 +18,7 @@ my @fleet = map { start_millgate(text => <<"END") } 1, 2;
 trusted_networks = { "192.0.2.0/24" }
 dns_stubs = { $dns->{stubs} }
 dns_timeout = 2s
-store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 1s }
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 10s }
 dnsbl { sites = { zen.test } }
 listener smtp {
 	address = { "127.0.0.1:\@PORT\@" }

@@ -128,7 +128,7 @@ listener smtp {
 	hostname_lookup = no
 	filters = { incoming }
 }
-store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 200ms }
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 10s }
 rate_limit incoming {
 	key = { sender_domain }
 	rate = "4/1h"

@@ -217,7 +217,7 @@ for my $store ('sqlite', 'redis') {
 		my $port = free_port();
 		my $redis = $store eq 'redis' ? start_redis() : undef;
 		my $server = start_gateway($port, $redis ? <<"END" : '');
-store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 500ms }
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 10s }
 END
 		lists($server);
 		holds($server);

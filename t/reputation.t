@@ -119,7 +119,7 @@ subtest 'Redis' => sub {
 	my $redis = start_redis();
 
 	story('Redis', <<"END");
-store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 200ms }
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 10s }
 END
 	stop_process($redis->{pid}, 'KILL');
 };

@@ -24,8 +24,12 @@ listener normalize {
 }
 END
 
-# How many messages have been queued so far.
+# How many messages have been queued so far, by sessions that all have ended.
 sub queued {
+	wait_for('the log', sub {
+		my $begun = () = $gate->log =~ /: connect from/g;
+		return $begun == (() = $gate->log =~ /: disconnect from/g);
+	});
 	my $count = () = $gate->log =~ /\(queued\)/g;
 	return $count;
 }
