@@ -165,7 +165,7 @@ describe(const struct option_row *row, struct buf *text)
 	} else if (row->max != NULL) {
 		buf_printf(text, " At most %s.", row->max);
 	}
-	if (row->fallback != NULL)
+	if (row->fallback != NULL && row->fallback[0] != '\0')
 		buf_printf(text, " Default: %s.", row->fallback);
 	else if (strstr(row->doc, "Default:") == NULL)
 		buf_puts(text, " Default: none.");
