@@ -208,8 +208,11 @@ show_multipart(struct decoder *d, const char *bytes, size_t len,
 		} else {
 			buf_append(d->out, bytes + start, text_end - start);
 		}
+		/* A bare LF may be a field's, which gets its CR. */
+		if (end != 0 && text_end < at)
+			buf_puts(d->out, "\r\n");
 		if (end != 0)
-			buf_append(d->out, bytes + text_end, end - text_end);
+			buf_append(d->out, bytes + at, end - at);
 		part = !closes;
 		start = end;
 	} while (end != 0);
