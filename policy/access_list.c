@@ -151,6 +151,14 @@ access_list_remove(struct store *store, const char *list, const char *entry,
 	return change(store, list, entry, 0, "", why);
 }
 
+enum access_action
+access_list_action(const void *instance)
+{
+	const struct access_list *list = instance;
+
+	return (enum access_action)list->options->action;
+}
+
 /* --- deciding --- */
 
 /* Whether an entry that was found may do what its list does. */

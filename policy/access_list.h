@@ -40,6 +40,9 @@ struct access_list_options { ACCESS_LIST_OPTIONS(OPTION_FIELD,
 extern const struct section_kind access_list_section;
 extern const struct policy_service access_list_service;
 
+/* What a list of the configuration (an instance of the service) does. */
+enum access_action access_list_action(const void *instance);
+
 /*
  * Puts an entry (access_list_entry.h) in the store, for so long (0: for good),
  * or takes it out: NO if it is not there.  networks, normalized, may be "", and

@@ -17,14 +17,15 @@ static const char usage[] =
     "list show [NAME], list remove NAME ENTRY, or list add NAME ENTRY "
     "[for DURATION] [from NETWORK] [because TEXT]";
 
-static bool
-is_known(const struct policy_instance *instances, size_t count,
+/* NULL: there is none of that name. */
+static const struct policy_instance *
+find_list(const struct policy_instance *instances, size_t count,
     const char *name)
 {
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(instances[i].name, name) == 0)
-			return true;
-	return false;
+			return &instances[i];
+	return NULL;
 }
 
 /* --- add, remove --- */
@@ -50,7 +51,7 @@ parse_addition(struct addition *addition, const char *const *words,
 		}
 		*why = usage;
 		if (i + 1 == count)
-			return -1;
+			return -2;
 		if (strcmp(words[i], "for") == 0) {
 			if (lifetime_parse(words[i + 1],
 			    &addition->lifetime_ms, why) != 0)
@@ -60,7 +61,7 @@ parse_addition(struct addition *addition, const char *const *words,
 			    addition->networks, why) != 0)
 				return -1;
 		} else {
-			return -1;
+			return -2;
 		}
 	}
 	return 0;
@@ -79,22 +80,35 @@ comment_text(struct buf *comment)
 	return comment->len > 0 ? comment->data : "";
 }
 
+/* Else the entry would speak of more than its author means. */
 static int
-add(struct store *store, const char *const *words, size_t count,
-    struct buf *out, const char **why)
+check_addition(const struct policy_instance *list,
+    const struct addition *addition, const char **why)
+{
+	if (addition->networks[0] == '\0' ||
+	    access_list_action(list->instance) == ACCESS_ALLOW)
+		return 0;
+	*why = "from NETWORK is for lists with action = allow";
+	return -1;
+}
+
+static int
+add(const struct policy_instance *list, struct store *store,
+    const char *const *words, size_t count, struct buf *out, const char **why)
 {
 	struct addition addition = { .comment = BUF_INIT };
 	char entry[ACCESS_ENTRY_SIZE];
-	int rc = -1;
+	int rc;
 
-	if (access_entry_normalize(words[3], entry, why) == 0 &&
-	    parse_addition(&addition, words + 4, count - 4, why) == 0 &&
-	    access_list_add(store, words[2], entry, addition.lifetime_ms,
-	    addition.networks, comment_text(&addition.comment),
-	    why) == ANSWER_YES) {
+	if ((rc = access_entry_normalize(words[3], entry, why)) == 0 &&
+	    (rc = parse_addition(&addition, words + 4, count - 4, why)) == 0)
+		rc = check_addition(list, &addition, why);
+	if (rc == 0 && access_list_add(store, words[2], entry,
+	    addition.lifetime_ms, addition.networks,
+	    comment_text(&addition.comment), why) != ANSWER_YES)
+		rc = -1;
+	if (rc == 0)
 		buf_printf(out, "%s: %s added\n", words[2], entry);
-		rc = 0;
-	}
 	buf_release(&addition.comment);
 	return rc;
 }
@@ -180,19 +194,21 @@ access_list_command(const struct policy_instance *instances, size_t count,
 {
 	const char *word = word_count > 1 ? words[1] : "";
 	const char *name = word_count > 2 ? words[2] : NULL;
+	const struct policy_instance *list = name == NULL ? NULL :
+	    find_list(instances, count, name);
 
 	*why = usage;
 	if (strcmp(word, "show") == 0 && word_count <= 3) {
-		if (name == NULL || is_known(instances, count, name))
+		if (name == NULL || list != NULL)
 			return show(store, name, out, why);
 	} else if ((strcmp(word, "remove") != 0 || word_count != 4) &&
 	    (strcmp(word, "add") != 0 || word_count < 4)) {
 		return -2;
 	}
-	if (!is_known(instances, count, name)) {
+	if (list == NULL) {
 		*why = "there is no access_list of that name";
 		return -1;
 	}
-	return *word == 'a' ? add(store, words, word_count, out, why) :
+	return *word == 'a' ? add(list, store, words, word_count, out, why) :
 	    remove_entry(store, words, out, why);
 }

@@ -104,9 +104,14 @@ access_networks_hold(const char *networks,
 
 /* --- entries --- */
 
+/* No top-level domain is a number: that is an address, mistyped. */
 static bool
 is_domain(const char *text)
 {
+	const char *last = strrchr(text, '.');
+
+	if (last != NULL && last[1 + strspn(last + 1, "0123456789")] == '\0')
+		return false;
 	if (*text == '.')
 		text++;
 	return *text != '\0' && *text != '.' && strchr(text, '.') != NULL &&

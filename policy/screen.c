@@ -198,12 +198,25 @@ command(const struct policy_instance *instances, size_t instance_count,
 	const char *verb = count > 1 ? words[1] : "";
 
 	(void)instances, (void)instance_count;
-	if (strcmp(verb, "show") == 0 && count == 2)
-		return ban_show(store, out, why) == ANSWER_YES ? 0 : -1;
-	if (strcmp(verb, "add") == 0 && count > 2)
-		return add(store, words + 2, count - 2, why);
-	if (strcmp(verb, "remove") == 0 && count == 3)
-		return ban_remove(store, words[2], why) == ANSWER_YES ? 0 : -1;
+	if (strcmp(verb, "show") == 0 && count == 2) {
+		if (ban_show(store, out, why) != ANSWER_YES)
+			return -1;
+		if (out->len == 0)
+			buf_puts(out, "nobody is banned\n");
+		return 0;
+	}
+	if (strcmp(verb, "add") == 0 && count > 2) {
+		if (add(store, words + 2, count - 2, why) != 0)
+			return -1;
+		buf_printf(out, "%s banned\n", words[2]);
+		return 0;
+	}
+	if (strcmp(verb, "remove") == 0 && count == 3) {
+		if (ban_remove(store, words[2], why) != ANSWER_YES)
+			return -1;
+		buf_printf(out, "%s is free\n", words[2]);
+		return 0;
+	}
 	*why = usage;
 	return -2;
 }

@@ -245,10 +245,13 @@ manage(struct rig *rig)
 	store_shift_clock(rig->store, 8 * DAY);
 	decision = ask(&access_list_service, list, false, "sender=a@bad.test");
 	CU_ASSERT_EQUAL(decision.verb, POLICY_DUNNO);
+	CU_ASSERT_STRING_EQUAL(COMMAND("list add good a@x.test from "
+	    "192.0.2.1/24"), "good: a@x.test added\n");
+	CU_ASSERT_STRING_EQUAL(COMMAND("list show good"),
+	    "good a@x.test from 192.0.2.0/24\n");
 	CU_ASSERT_STRING_EQUAL(COMMAND("list add l a@x.test from "
-	    "192.0.2.1/24"), "l: a@x.test added\n");
-	CU_ASSERT_STRING_EQUAL(COMMAND("list show l"),
-	    "l a@x.test from 192.0.2.0/24\n");
+	    "192.0.2.1/24"), "!from NETWORK is for lists with action = allow");
+	CU_ASSERT_PTR_NULL(strstr(COMMAND("list show"), "l a@x.test"));
 	CU_ASSERT_STRING_EQUAL(COMMAND("list remove m 192.0.2.1"),
 	    "m: 192.0.2.1/32 removed\n");
 	CU_ASSERT_STRING_EQUAL(COMMAND("list remove m 192.0.2.1"),
@@ -257,6 +260,8 @@ manage(struct rig *rig)
 	    "network, domain, address, to:address or user:name");
 	CU_ASSERT_STRING_EQUAL(COMMAND("list add x bad.test"),
 	    "!there is no access_list of that name");
+	CU_ASSERT_STRING_EQUAL(COMMAND("list add l 999.0.0.1"), "!not a "
+	    "network, domain, address, to:address or user:name");
 	CU_ASSERT_STRING_EQUAL(COMMAND("list show x"),
 	    "!there is no access_list of that name");
 	CU_ASSERT_EQUAL(COMMAND("list add l bad.test for ever")[0], '!');
@@ -270,7 +275,8 @@ manage(struct rig *rig)
 static void
 commands(void)
 {
-	rig_each("access_list l { action = hold } access_list m { }", manage);
+	rig_each("access_list l { action = hold } access_list m { } "
+	    "access_list good { action = allow }", manage);
 }
 
 static void

@@ -163,15 +163,16 @@ static const struct {
 	int want;
 	const char *out, *why;
 } commands[] = {
-	{ "nothing", "ban show", 0, "", "" },
-	{ "a ban", "ban add 192.0.2.7 1h too much", 0, "", "" },
+	{ "nothing", "ban show", 0, "nobody is banned\n", "" },
+	{ "a ban", "ban add 192.0.2.7 1h too much", 0,
+	    "192.0.2.7 banned\n", "" },
 	{ "is shown", "ban show", 0, "192.0.2.7/32 ", "" },
 	{ "with its reason", "ban show", 0, "by an operator: too much\n", "" },
 	{ "for ever", "ban add 2001:db8::/48", 0, "", "" },
 	{ "without one", "ban show", 0, ": no reason given\n", "" },
 	{ "no time", "ban add 192.0.2.8 soon", -1, "", "TIME is like" },
 	{ "no address", "ban add x 1h", -1, "", "that is no address" },
-	{ "removed", "ban remove 192.0.2.7", 0, "", "" },
+	{ "removed", "ban remove 192.0.2.7", 0, "192.0.2.7 is free\n", "" },
 	{ "twice", "ban remove 192.0.2.7", -1, "", "it is not banned" },
 	{ "no command", "ban", -2, "", "ban show" },
 	{ "nothing to add", "ban add", -2, "", "ban show" },
