@@ -125,7 +125,7 @@ static bool
 can_be_asked(const char *recipient)
 {
 	for (const char *p = recipient; *p != '\0'; p++)
-		if (*p <= ' ' || *p > '~')
+		if (*p < ' ' || *p > '~')
 			return false;
 	return true;
 }

@@ -185,12 +185,13 @@ sub rcpt_postfix {
 
 subtest 'call-ahead to Dovecot' => sub {
 	my @replies = rcpt($gateway, map { "$_\@example.test" }
-	    qw(bob nobody alias carol BOB));
+	    qw(bob nobody alias carol BOB), '"no body"');
 	like $replies[0], qr/^250 /, 'one that Dovecot knows';
 	like $replies[1], qr/^550 5\.1\.1 No such recipient \[recipient-unknown /,
 	    'one that it does not';
 	like $replies[2], qr/^250 /, 'one that a table knows';
 	like $replies[3], qr/^250 /, 'another';
+	like $replies[5], qr/^550 5\.1\.1 /, 'a blank hides nobody from it';
 	$gateway->wait_log(qr/policy: .*, to=<nobody\@example\.test>, state=RCPT, action=reject, by=ahead, reason=recipient-unknown \(550 5\.1\.1 /);
 
 	like rcpt_postfix('bob@example.test'), qr/^250 /,
