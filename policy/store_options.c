@@ -23,29 +23,6 @@ const struct section_kind store_section = {
 	.size = sizeof(struct store_options),
 };
 
-/* The file's text without the line's end that editors put there. */
-static int
-read_password(const struct conf *conf, const char *path, char **password,
-    const char **why)
-{
-	const char *bytes;
-	size_t len;
-
-	if (!conf_file(conf, path, &bytes, &len)) {
-		*why = "the password is not available in this process";
-		return -1;
-	}
-	while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
-		len--;
-	if (len == 0 || memchr(bytes, '\0', len) != NULL) {
-		*why = "the password's file is empty or holds a NUL";
-		return -1;
-	}
-	if ((*password = strndup(bytes, len)) == NULL)
-		fatal("out of memory (redis)");
-	return 0;
-}
-
 static struct tls_context *
 make_tls(const struct conf *conf, const struct store_options *o,
     const char **option, const char **why)
@@ -76,15 +53,13 @@ store_access_load(const struct conf *conf, struct redis_access *access,
     const char **option, const char **why)
 {
 	const struct store_options *o = conf_get(conf, store_section.name);
-	char *password = NULL;
 
 	*access = (struct redis_access){ .user = o->user,
 		.tls_name = o->tls_name };
 	*option = "password";
-	if (o->password != NULL &&
-	    read_password(conf, o->password, &password, why) != 0)
+	if (o->password != NULL && (access->password = conf_secret(conf,
+	    o->password, why)) == NULL)
 		return -1;
-	access->password = password;
 	if (o->tls_ca == NULL)
 		return 0;
 	access->tls = make_tls(conf, o, option, why);

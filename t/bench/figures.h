@@ -6,6 +6,7 @@
 int figures_begin(int transactions);
 
 double figures_now(void);			/* seconds, monotonic */
+double figures_cpu(void);			/* that this process has used */
 
 /* One that began then was done now; one that failed. */
 void figures_done(double begin);

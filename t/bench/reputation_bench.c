@@ -4,8 +4,11 @@
  *	reputation_bench [entities [updates [tasks]]]
  *
  * An update changes an address, its network and the event's record.  Beside it
- * the same three reads and writes without arithmetic ("bare"), and for Redis
- * redis-benchmark with the very same command.
+ * the same three reads and writes without arithmetic ("bare").
+ *
+ * On Redis then as many updates of domains, whose names redis-benchmark can make
+ * up, and by that the very same command for those domains with new events: both
+ * on one connection, with as many commands under way (-c 1 -P tasks).
  */
 #include "config.h"
 
@@ -14,10 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -26,6 +27,7 @@
 #include "policy/policy.h"
 #include "policy/reputation.h"
 #include "policy/store.h"
+#include "t/bench/figures.h"
 
 #define REDIS_SERVER	"/usr/bin/redis-server"
 #define REDIS_BENCHMARK	"/usr/bin/redis-benchmark"
@@ -33,6 +35,8 @@
 static unsigned entities = 1000000, updates = 200000, tasks = 64;
 static char directory[] = "/var/tmp/reputation_bench_XXXXXX";
 static char redis_socket[64];
+
+static bool domains;			/* in place of addresses */
 
 enum work { WORK_FILL, WORK_LEARN, WORK_BARE };
 
@@ -48,25 +52,6 @@ fail(const char *what, const char *why)
 {
 	fprintf(stderr, "reputation_bench: %s: %s\n", what, why);
 	exit(1);
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static double
-cpu(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
 /* --- the step without arithmetic --- */
@@ -106,12 +91,27 @@ static const struct store_step bare = {
 
 /* --- work --- */
 
+static void
+make_domain(unsigned n, struct rep_entity *entity)
+{
+	char domain[32];
+
+	snprintf(domain, sizeof(domain), "%012u.example.org",
+	    (unsigned)((uint64_t)n * 2654435761u % updates));
+	if (!rep_entity_make(REP_DOMAIN, domain, entity))
+		fail(domain, "is no domain");
+}
+
 /* Addresses in networks of 250; scattered, as those of real mail are. */
 static void
 make_entity(unsigned n, struct rep_entity *entity)
 {
 	char address[32];
 
+	if (domains) {
+		make_domain(n, entity);
+		return;
+	}
 	n = (unsigned)((uint64_t)n * 2654435761u % entities);
 	snprintf(address, sizeof(address), "%u.%u.%u.%u", 1 + n / 16000000,
 	    n / 64000 % 250, n / 250 % 256, n % 250 + 1);
@@ -185,7 +185,7 @@ work(void *argument)
 static double
 run_all(const char *name, enum work what, unsigned count)
 {
-	double begin = now(), used = cpu(), seconds;
+	double begin = figures_now(), used = figures_cpu(), seconds;
 
 	job.work = what;
 	job.begun = 0;
@@ -195,9 +195,9 @@ run_all(const char *name, enum work what, unsigned count)
 		task_detach("bench", work, NULL);
 	if (task_cond_wait(&job.done, DEADLINE_NEVER) != 0)
 		fail(name, "cancelled");
-	seconds = now() - begin;
+	seconds = figures_now() - begin;
 	printf("  %-12s %9.0f a second, %5.1f us of CPU each\n", name,
-	    count / seconds, (cpu() - used) / count * 1e6);
+	    count / seconds, (figures_cpu() - used) / count * 1e6);
 	fflush(stdout);
 	return count / seconds;
 }
@@ -214,18 +214,25 @@ connect_redis(void)
 	return redis;
 }
 
+/* A number that Redis tells of itself. */
 static double
-redis_memory(void)
+redis_info(const char *field)
 {
 	redisContext *redis = connect_redis();
-	redisReply *reply = redisCommand(redis, "INFO memory");
+	redisReply *reply = redisCommand(redis, "INFO");
 	const char *at = reply != NULL && reply->str != NULL ?
-	    strstr(reply->str, "used_memory:") : NULL;
-	double bytes = at != NULL ? atof(at + strlen("used_memory:")) : 0;
+	    strstr(reply->str, field) : NULL;
+	double value = at != NULL ? atof(at + strlen(field)) : 0;
 
 	freeReplyObject(reply);
 	redisFree(redis);
-	return bytes;
+	return value;
+}
+
+static double
+redis_cpu(void)
+{
+	return redis_info("used_cpu_user:") + redis_info("used_cpu_sys:");
 }
 
 static double
@@ -242,7 +249,7 @@ static double
 memory(enum store_type type)
 {
 	if (type == STORE_TYPE_REDIS)
-		return redis_memory();
+		return redis_info("used_memory:");
 	return size_of("store.db");
 }
 
@@ -319,42 +326,6 @@ run_and_read(char *const *words)
 	return at != NULL ? atof(at + 3) : 0;
 }
 
-/*
- * The last update's command through the benchmark.  Its event is made random,
- * lest it be known; the records are there, as they are for the updates.
- */
-static void
-run_benchmark(double ours)
-{
-	redisContext *redis = connect_redis();
-	redisReply *log, *command;
-	char numbers[2][24];
-	char *words[64] = { (char *)REDIS_BENCHMARK, (char *)"--csv",
-		(char *)"-s", redis_socket, (char *)"-n", numbers[0],
-		(char *)"-r", (char *)"1000000000", (char *)"-c", numbers[1],
-		(char *)"-P", (char *)"16" };
-	size_t count = 12;
-	double theirs;
-
-	log = redisCommand(redis, "SLOWLOG GET 1");
-	if (log == NULL || log->type != REDIS_REPLY_ARRAY ||
-	    log->elements != 1)
-		fail("redis", "no slow log");
-	command = log->element[0]->element[3];
-	if (command->elements < 7 || command->elements > 40)
-		fail("redis", "another command");
-	snprintf(numbers[0], sizeof(numbers[0]), "%u", updates);
-	snprintf(numbers[1], sizeof(numbers[1]), "%u", tasks);
-	for (size_t i = 0; i < command->elements; i++)
-		words[count++] = command->element[i]->str;
-	words[count - command->elements + 5] = (char *)"event:__rand_int__";
-	theirs = run_and_read(words);
-	printf("  %-12s %9.0f a second, of which updates were %.0f %%\n",
-	    "benchmark", theirs, theirs > 0 ? ours / theirs * 100 : 0);
-	freeReplyObject(log);
-	redisFree(redis);
-}
-
 static void
 slow_log(const char *after_us)
 {
@@ -365,14 +336,82 @@ slow_log(const char *after_us)
 	redisFree(redis);
 }
 
+/* The command of an update, kept in Redis's slow log; to be freed. */
+static redisReply *
+show_update(void)
+{
+	redisContext *redis = connect_redis();
+	struct rep_entity entity;
+	redisReply *log;
+	const char *why;
+
+	slow_log("0");
+	make_entity(1, &entity);
+	if (rep_tell(job.store, &entity, "last", OUTCOME_SPAM, false, false,
+	    &why) != ANSWER_YES)
+		fail("store", why);
+	slow_log("-1");
+	log = redisCommand(redis, "SLOWLOG GET 1");
+	redisFree(redis);
+	if (log == NULL || log->type != REDIS_REPLY_ARRAY ||
+	    log->elements != 1 || log->element[0]->element[3]->elements < 7 ||
+	    log->element[0]->element[3]->elements > 40)
+		fail("redis", "not the command in its slow log");
+	return log;
+}
+
+/* Behind the function's name and "3" there are the keys. */
+static double
+run_benchmark(void)
+{
+	redisReply *log = show_update(), *command;
+	char numbers[2][24];
+	char *words[64] = { (char *)REDIS_BENCHMARK, (char *)"--csv",
+		(char *)"-s", redis_socket, (char *)"-n", numbers[0],
+		(char *)"-r", numbers[0], (char *)"-c", (char *)"1",
+		(char *)"-P", numbers[1] };
+	size_t count = 12;
+	double theirs;
+
+	command = log->element[0]->element[3];
+	snprintf(numbers[0], sizeof(numbers[0]), "%u", updates);
+	snprintf(numbers[1], sizeof(numbers[1]), "%u", tasks);
+	for (size_t i = 0; i < command->elements; i++)
+		words[count++] = command->element[i]->str;
+	words[15] = (char *)"millgate:rep:{oexample.org}d"
+	    "__rand_int__.example.org";
+	words[17] = (char *)"millgate:repe:{oexample.org}"
+	    "__rand_int____rand_int__";
+	theirs = run_and_read(words);
+	freeReplyObject(log);
+	return theirs;
+}
+
+static void
+compare(void)
+{
+	double ours, theirs, begin, middle, end;
+
+	domains = true;
+	run_all("set domains", WORK_FILL, updates);
+	begin = redis_cpu();
+	ours = run_all("domains", WORK_LEARN, updates);
+	middle = redis_cpu();
+	theirs = run_benchmark();
+	end = redis_cpu();
+	printf("  %-12s %9.0f a second, of which updates were %.0f %%; "
+	    "Redis's CPU: %.1f us each, in updates %.1f\n", "benchmark",
+	    theirs, theirs > 0 ? ours / theirs * 100 : 0,
+	    (end - middle) / updates * 1e6, (middle - begin) / updates * 1e6);
+	domains = false;
+}
+
 static void
 measure(void *argument)
 {
 	enum store_type type = *(enum store_type *)argument;
 	struct conf *conf = make_conf(type);
-	double before, filled, learnt, speed;
-	struct rep_entity entity;
-	const char *why;
+	double before, filled, learnt;
 
 	printf("%s: %u entities, %u updates by %u tasks\n",
 	    type == STORE_TYPE_REDIS ? "Redis" : "SQLite", entities, updates,
@@ -385,22 +424,15 @@ measure(void *argument)
 	printf("  %-12s %9.0f bytes\n", "an entity", (filled - before) /
 	    entities);
 	open_store(conf);
-	speed = run_all("updates", WORK_LEARN, updates);
+	run_all("updates", WORK_LEARN, updates);
 	store_close(&job.store);
 	learnt = memory(type);
 	printf("  %-12s %9.0f bytes, with a part of its network\n",
 	    "an event", (learnt - filled) / updates);
 	open_store(conf);
 	run_all("bare", WORK_BARE, updates);
-	if (type == STORE_TYPE_REDIS) {
-		slow_log("0");
-		make_entity(1, &entity);
-		if (rep_tell(job.store, &entity, "last", OUTCOME_SPAM, false,
-		    false, &why) != ANSWER_YES)
-			fail("store", why);
-		slow_log("-1");
-		run_benchmark(speed);
-	}
+	if (type == STORE_TYPE_REDIS)
+		compare();
 	store_close(&job.store);
 	conf_free(&conf);
 }

@@ -9,14 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/task.h"
 #include "gateway/queue.h"
 #include "gateway/spool.h"
+#include "t/bench/figures.h"
 
 static const char *directory = "/var/tmp/spool_bench";
 static unsigned messages = 100000, tasks = 32;
@@ -27,25 +26,6 @@ static struct spool *spool;
 static char *content;
 static unsigned begun, running;
 static size_t found;
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static double
-cpu(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
 
 static void
 fail(const char *what, const char *why)
@@ -114,14 +94,14 @@ bench_commit(void)
 	if (spool_prepare(directory, &why) != 0 ||
 	    (spool = spool_open(&settings, &why)) == NULL)
 		fail(directory, why);
-	wall = now();
-	used = cpu();
+	wall = figures_now();
+	used = figures_cpu();
 	running = tasks;
 	for (unsigned i = 0; i < tasks; i++)
 		task_detach("commit", commit_task, NULL);
 	task_loop();
-	wall = now() - wall;
-	used = cpu() - used;
+	wall = figures_now() - wall;
+	used = figures_cpu() - used;
 	spool_statistics(spool, &syncs, &count);
 	printf("commit: %.0f messages/s, %.1f messages/sync, %.2f ms/sync, "
 	    "%.1f us CPU/message\n", count / wall, (double)count /
@@ -136,21 +116,21 @@ bench_queue(void)
 	struct queue_settings settings = { .directory = directory,
 		.tails = tails, .tail_count = 1 };
 	const char *why;
-	double wall = now();
+	double wall = figures_now();
 	struct queue *queue = queue_open(&settings, on_found, NULL, &why);
 
 	if (queue == NULL)
 		fail("queue", why);
 	printf("start: %zu messages in %.0f ms\n", found,
-	    (now() - wall) * 1e3);
-	wall = now();
+	    (figures_now() - wall) * 1e3);
+	wall = figures_now();
 	queue_each(queue, deliver, queue);
-	wall = now() - wall;
+	wall = figures_now() - wall;
 	printf("read and record: %.1f us/message\n",
 	    wall * 1e6 / (double)found);
-	wall = now();
+	wall = figures_now();
 	queue_maintain(queue);
-	printf("unlink: %.0f ms\n", (now() - wall) * 1e3);
+	printf("unlink: %.0f ms\n", (figures_now() - wall) * 1e3);
 	if (queue_count(queue) != 0 || found != messages)
 		fail("queue", "not all were there");
 	queue_close(&queue);

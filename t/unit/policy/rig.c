@@ -262,6 +262,7 @@ rig_all(const char *text, void (*run)(struct rig *))
 {
 	static const char *const names[RIG_REDIS_COUNT] = {
 		[RIG_REDIS_TLS] = "redis over TLS",
+		[RIG_REDIS_SCRIPTS] = "redis without Functions",
 		[RIG_REDIS_SENTINEL] = "redis by Sentinel",
 		[RIG_REDIS_CLUSTER] = "redis cluster",
 	};
@@ -273,7 +274,8 @@ rig_all(const char *text, void (*run)(struct rig *))
 	calls++;
 	for (int kind = 0; kind < RIG_REDIS_COUNT; kind++) {
 		snprintf(options, sizeof(options), "type = redis prefix = "
-		    "\"millgate:%d:\" %s", calls, rig_redis_options(kind));
+		    "\"millgate:%d:%d:\" %s", calls, kind,
+		    rig_redis_options(kind));
 		with_options(names[kind], options, text, run);
 	}
 }

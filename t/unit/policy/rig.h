@@ -24,7 +24,7 @@ struct conf *rig_conf(const char *text);
 /* Runs that function in a task for each back end; text is added to the conf. */
 void rig_each(const char *text, void (*)(struct rig *));
 
-/* The same also over TLS, with Sentinel and on a Cluster. */
+/* The same also over TLS, without Functions, with Sentinel, on a Cluster. */
 void rig_all(const char *text, void (*)(struct rig *));
 
 /* Runs it in a task, with a directory but no store. */

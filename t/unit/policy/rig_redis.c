@@ -17,7 +17,7 @@
 #define SERVER "/usr/bin/redis-server"
 #define CLUSTER_SIZE 3
 #define SERVERS (3 + CLUSTER_SIZE)	/* TLS, master, Sentinel, a cluster */
-#define ARGUMENTS_MAX 32
+#define ARGUMENTS_MAX 48
 
 enum { TLS, MASTER, SENTINEL, CLUSTER };
 
@@ -117,7 +117,9 @@ start_tls(void)
 	start(TLS, (const char *[]){ "--tls-port", port, "--tls-cert-file",
 	    "cert", "--tls-key-file", "key", "--tls-ca-cert-file", "cert",
 	    "--user", "default", "off", "--user", "millgate", "on", ">secret",
-	    "~millgate:*", "+@all", "-@admin", "-@dangerous", NULL });
+	    "~millgate:*", "+@all", "-@admin", "-@dangerous", "--user",
+	    "scripts", "on", ">secret", "~millgate:*", "+@all", "-@admin",
+	    "-@dangerous", "-function", "-fcall", "-fcall_ro", NULL });
 }
 
 static void
@@ -252,16 +254,18 @@ rig_redis_options(enum rig_redis kind)
 		return text;
 	switch (kind) {
 	case RIG_REDIS_TLS:
+	case RIG_REDIS_SCRIPTS:
 		snprintf(command, sizeof(command), "cd %s && redis-cli -p %u "
 		    "--tls --cacert cert --cert cert --key key --sni "
 		    "redis.test --user millgate --pass secret ping",
 		    directory, ports[TLS]);
 		wait_for("PONG", command);
 		snprintf(text, sizeof(options[0]), "server = { "
-		    "\"127.0.0.1:%u\" } user = millgate password = "
+		    "\"127.0.0.1:%u\" } user = %s password = "
 		    "\"%s/password\" tls_ca = \"%s/cert\" tls_name = "
 		    "redis.test tls_cert = \"%s/cert\" tls_key = \"%s/key\"",
-		    ports[TLS], directory, directory, directory, directory);
+		    ports[TLS], kind == RIG_REDIS_TLS ? "millgate" : "scripts",
+		    directory, directory, directory, directory);
 		break;
 	case RIG_REDIS_SENTINEL:
 		wait_for_server(SENTINEL);

@@ -7,8 +7,9 @@
 
 #include <sys/types.h>
 
-enum rig_redis { RIG_REDIS_TLS, RIG_REDIS_SENTINEL, RIG_REDIS_CLUSTER,
-	RIG_REDIS_COUNT };
+/* SCRIPTS: the access list has no Functions. */
+enum rig_redis { RIG_REDIS_TLS, RIG_REDIS_SCRIPTS, RIG_REDIS_SENTINEL,
+	RIG_REDIS_CLUSTER, RIG_REDIS_COUNT };
 
 /* The store's options for it, once it answers. */
 const char *rig_redis_options(enum rig_redis);

@@ -142,6 +142,8 @@ hold(struct rig *rig)
 		CASE_ASSERT(name, results[0] == c->sum);
 		CASE_ASSERT(name, results[1] == -c->sum);
 	}
+	CASE_ASSERT(rig->back_end, (rig_log_count(rig, "by EVALSHA") > 0) ==
+	    (strcmp(rig->back_end, "redis without Functions") == 0));
 }
 
 static void
@@ -424,7 +426,7 @@ say(struct rig *rig)
 		    "tls_cert = \"D/key\" tls_key = \"D/cert\" }",
 		    "tls_cert: no cert" },
 		{ "an empty password", R "password = \"D/empty\" }",
-		    "password: the password's file is empty" },
+		    "password: its file is empty" },
 	};
 
 	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++) {
