@@ -172,10 +172,12 @@ subtest 'TLS, an access list without Functions' => sub {
 	    'subjectAltName=IP:127.0.0.1');
 	chmod 0644, "$dir/key";
 	write_file("$dir/password", "secret\n", 0644);
-	start_redis(arguments => [ '--tls-port', $port, '--tls-cert-file',
-	    "$dir/cert", '--tls-key-file', "$dir/key", '--tls-ca-cert-file',
-	    "$dir/cert", '--user', qw(default off), '--user', qw(millgate on
-	    >secret ~millgate:* +@all -@admin -@dangerous -fcall) ]);
+	my @redis = (port => free_port(), arguments => [ '--tls-port', $port,
+	    '--tls-cert-file', "$dir/cert", '--tls-key-file', "$dir/key",
+	    '--tls-ca-cert-file', "$dir/cert", '--user', qw(default on nopass
+	    +@all -@write), '--user', qw(millgate on >secret ~millgate:* +@all
+	    -@admin -@dangerous -function -fcall) ]);
+	my $redis = start_redis(@redis);
 	my $server = start(<<"END");
 type = redis
 server = { "127.0.0.1:$port" }
@@ -189,10 +191,34 @@ END
 	wait_for('an answer', sub { used($server, qw(outgoing x)) eq 0 });
 	ask('tls@sender.test') for 1 .. 3;
 	is used($server, qw(outgoing tls@sender.test)), 3, 'counts';
+	is redis_cli($redis->{port}, qw(script flush)), "OK\n",
+	    'it forgets scripts';
+	ask('tls@sender.test');
+	is used($server, qw(outgoing tls@sender.test)), 4, 'counts on';
+	stop_process($redis->{pid}, 'KILL');
+	$server->wait_log(qr/store=redis: no answer/);
+	start_redis(@redis);
+	$server->wait_log(qr/store=redis: answers again/, 30);
+	ask('tls@sender.test');
+	is used($server, qw(outgoing tls@sender.test)), 1,
+	    'and by the scripts of one that has begun anew';
+	like redis_cli($redis->{port}, qw(info commandstats)),
+	    qr/cmdstat_evalsha:calls=/, 'by scripts';
 	is lines($server, qr/store=redis: without functions, by EVALSHA: NOPERM/),
-	    1, 'by scripts, and says so once';
+	    1, 'says so once';
 	finish($server);
 };
+
+# WAIT would ask for what the same connection wrote.
+sub is_copied {
+	my ($master, $replica) = @_;
+	my ($there, $here) = map { redis_cli($_->{port}, qw(info replication)) }
+	    $master, $replica;
+	my ($written) = $there =~ /^master_repl_offset:(\d+)/m;
+
+	return $here =~ /^master_link_status:up/m &&
+	    $here =~ /^slave_repl_offset:$written\b/m;
+}
 
 subtest 'Sentinel' => sub {
 	my $first = start_redis();
@@ -209,8 +235,7 @@ END
 	wait_for('Sentinel to know the replica', sub { redis_cli(
 	    $sentinel->{port}, qw(sentinel replicas main)) =~ /slave/ });
 	ask('known@sender.test') for 1 .. 5;
-	wait_for('the copy', sub { redis_cli($second->{port}, 'dbsize') > 1 });
-	redis_cli($first->{port}, qw(wait 1 2000));
+	wait_for('the copy', sub { is_copied($first, $second) });
 
 	# It hangs, is replaced, and later thinks that it is the master.
 	my $load = start_load('load@sender.test');
@@ -233,6 +258,23 @@ END
 	ask('known@sender.test');
 	like redis_cli($second->{port}, 'role'), qr/master/, 'the other';
 	is used($server, qw(outgoing known@sender.test)), 6, 'counts on';
+
+	# Back by the operator's word: a master at work becomes a replica.
+	wait_for('the copy', sub { is_copied($second, $first) }, 30);
+	$load = start_load('again@sender.test');
+	wait_for('the fail-over', sub { redis_cli($sentinel->{port},
+	    qw(sentinel failover main)) =~ /OK/ }, 30);
+	wait_for('the second outage', sub {
+	    lines($server, qr/store=redis: answers again/) == 2 }, 30);
+	($heard, $longest) = $load->();
+	cmp_ok $longest, '<', 5, 'no answer takes long';
+	is $heard->{none} // 0, 0, 'and none is missing';
+	is lines($server, qr/store=redis: no answer/), 2, 'told once';
+	like redis_cli($first->{port}, 'role'), qr/master/, 'the first';
+	cmp_ok used($server, qw(outgoing again@sender.test)), '<=',
+	    $heard->{DUNNO}, 'nothing is counted twice';
+	is used($server, qw(outgoing known@sender.test)), 6,
+	    'what was counted is counted';
 	finish($server);
 	stop_process($_->{pid}) for $sentinel, $first, $second;
 };
