@@ -27,6 +27,13 @@ my $dir;
 my %processes;		# pid => name
 my $owner = $$;
 
+# A test that is ended by a signal stops what it started, too.  With handlers,
+# not ignored, signals are as usual for the programs that are run.
+$SIG{PIPE} = sub { };
+for my $signal (qw(HUP INT TERM)) {
+	$SIG{$signal} = sub { $$ == $owner ? exit 1 : POSIX::_exit(1) };
+}
+
 sub build_dir { return $ENV{MILLGATE_BUILD} // '.' }
 sub source_dir { return $ENV{MILLGATE_SOURCE} // '.' }
 
