@@ -2,8 +2,8 @@
  * The content of a message, for a milter: header, body, end, and what it says
  * to them.  Commands are sent without waiting for their replies, as many as
  * MILTER_WINDOW at a time, so that neither side can fill the other's socket
- * while it writes itself; the body in full packets, as it arrives.  The end is
- * held back until all replies are in: that is where filters act.
+ * while it writes itself; the body in full packets, as it arrives.  The end
+ * follows when the message has come to this filter's turn: filters act on it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -335,10 +335,16 @@ take_answer(struct milter_session *s, struct verdict *verdict)
 	return outcome;
 }
 
-/* Filters act on the end: only if all those before it let the message pass. */
+/*
+ * Filters act on the end: only if all those before it let the message pass.
+ * Replies that are owed still needn't be waited for, as a filter that has
+ * decided on the content heeds no end; nor is its connection of use then.
+ */
 static enum milter_outcome
 send_end(struct milter_session *s, struct verdict *verdict)
 {
+	enum milter_outcome outcome;
+
 	while (!s->run->turn)
 		if (!await_more(s))
 			return MILTER_FAILED;
@@ -346,8 +352,11 @@ send_end(struct milter_session *s, struct verdict *verdict)
 	milter_wire_macros(s, MILTER_AT_EOM, NULL);
 	milter_put(&s->out, MILTER_EOB, NULL, 0);
 	s->sent_eob = true;
-	if (milter_wire_flush(s, limit_of(s)) == -1)
-		return MILTER_FAILED;
+	outcome = take_replies(s, 0, verdict);
+	s->out_of_step |= outcome == MILTER_DECIDED;
+	if (outcome != MILTER_GOES_ON)
+		return outcome;
+	s->stage = "eom";
 	s->rules.leading_space = bit(s, MILTER_LEADING_SPACE);
 	milter_edits_free(&s->edits);
 	s->edits = milter_edits_new(s->mail, &s->rules);
@@ -369,7 +378,7 @@ milter_content(struct milter_session *s, struct verdict *verdict)
 		outcome = send_eoh(s, verdict);
 	if (outcome == MILTER_GOES_ON)
 		outcome = send_body(s, verdict);
-	if (outcome == MILTER_GOES_ON && s->owed_count > 0)
+	if (outcome == MILTER_GOES_ON && s->owed_count > 0 && !s->run->turn)
 		outcome = take_replies(s, 0, verdict);
 	if (outcome == MILTER_GOES_ON)
 		outcome = send_end(s, verdict);

@@ -176,12 +176,15 @@ settle(struct milter_session *s)
 	s->knows_rcpts = 0;
 }
 
-/* Others may have acted on the end: it's not told twice. */
+/*
+ * Others may have acted on the end: it's not told twice.  Where replies to the
+ * content are missing the filter had not come to the end.
+ */
 static bool
 may_try_again(const struct milter_session *s)
 {
 	return s->c != NULL && s->error.lost && !s->interrupted &&
-	    (!s->sent_eob || s->settings->idempotent);
+	    (!s->sent_eob || s->owed_count > 0 || s->settings->idempotent);
 }
 
 static enum milter_outcome
