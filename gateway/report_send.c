@@ -436,7 +436,8 @@ send_one(const struct report_sender *sender, struct policy_client *client,
 		result = ANSWER_UNKNOWN;
 	}
 	if (result == ANSWER_YES && (rows != NULL ? make_warning(&work, rows) :
-	    make(&work)) == 0 && tell_done(sender, client, work.claim.key, why) == ANSWER_UNKNOWN)
+	    make(&work)) == 0 && tell_done(sender, client, work.claim.key,
+	    why) == ANSWER_UNKNOWN)
 		result = ANSWER_UNKNOWN;
 	buf_release(&text);
 	arena_free(&work.arena);
@@ -528,7 +529,8 @@ report_sender_new(const struct conf *conf, const char *hostname,
 	if ((sender = calloc(1, sizeof(*sender))) == NULL)
 		fatal("out of memory (reports)");
 	*sender = (struct report_sender){ .conf = conf, .options = options,
-		.warned = warns ? guard->notify : NULL, .hostname = hostname, .notices = notices };
+		.warned = warns ? guard->notify : NULL, .hostname = hostname,
+		.notices = notices };
 	return sender;
 }
 

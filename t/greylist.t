@@ -162,7 +162,7 @@ subtest 'a damaged store' => sub {
 subtest 'Redis' => sub {
 	my $redis = start_redis();
 	my $server = start_millgate(text => configuration(<<"END"));
-store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 200ms }
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 1s }
 END
 	comes_back($server, 'Redis');
 	my (undef, $keys) = run_command('redis-cli', '-p',
@@ -223,7 +223,7 @@ END
 subtest 'Redis refuses writes' => sub {
 	my $redis = start_redis();
 	my $server = start_millgate(text => configuration(<<"END"));
-store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 200ms }
+store { type = redis server = { "127.0.0.1:$redis->{port}" } budget = 1s }
 END
 	like attempt($server, 'a@example.test'), qr/^451 /, 'works';
 	run_command('redis-cli', '-p', $redis->{port}, 'replicaof',
