@@ -190,6 +190,7 @@ subtest 'the policy process dies' => sub {
 
 	like attempt($server, 'own.test'), qr/^250 /, 'before';
 	wait_for('the tally', sub { ask_reports($server, 'list') =~ /own/ });
+	sleep 1;		# what it knows is in the file a moment later
 	kill 'STOP', $policy;
 	like attempt($server, 'own.test'), qr/^250 /, 'mail does not wait';
 	kill 'KILL', $policy;
