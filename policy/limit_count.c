@@ -489,8 +489,8 @@ find_subject(void *argument, const char *key,
 
 /* Nothing is asked for, so nothing changes. */
 static enum answer
-show_one(struct store *store,
-    const char *key, const char *subject, struct buf *out, const char **why)
+show_one(struct store *store, const char *key, const char *subject,
+    struct buf *out, const char **why)
 {
 	const struct limit_take nothing = { .subject = "" };
 	int64_t results[RESULT_COUNT] = { 0 };

@@ -19,7 +19,7 @@
 
 struct script {
 	const char *body;
-	struct buf text, library;
+	struct buf text, function_text;
 	char sha1[SHA1_HEX + 1];
 	char function[NAME_SIZE];
 };
@@ -52,7 +52,7 @@ redis_scripts_free(struct redis_scripts **scriptsp)
 		return;
 	for (size_t i = 0; i < scripts->count; i++) {
 		buf_release(&scripts->list[i].text);
-		buf_release(&scripts->list[i].library);
+		buf_release(&scripts->list[i].function_text);
 	}
 	free(scripts);
 }
@@ -85,7 +85,7 @@ wrap(struct script *script, const char *name, size_t defined, bool keys)
 	for (char *c = script->function; *c != '\0'; c++)
 		if (strchr("-.: ", *c) != NULL)
 			*c = '_';
-	buf_printf(&script->library, "#!lua name=%s\n%.*s"
+	buf_printf(&script->function_text, "#!lua name=%s\n%.*s"
 	    "redis.register_function{function_name='%s',\n"
 	    "%scallback=run}\n", script->function, (int)defined,
 	    script->text.data, script->function, keys ? "" :
@@ -132,7 +132,7 @@ load(struct redis_scripts *scripts, const struct script *script,
 	redisReply *reply;
 
 	request.words = (const char *[]){ "FUNCTION", "LOAD",
-		script->library.data };
+		script->function_text.data };
 	request.count = 3;
 	reply = redis_command(scripts->redis, &request, why);
 	/* Another process of ours may have been faster. */

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
-# The outbound guard from country to country, its mail to the postmaster, and
-# what the operator does: mail that is held, an account that is suspended.
+# The outbound guard: what is more than usual, from country to country, its mail
+# to the postmaster, and what the operator does: mail that is held, an account
+# that is suspended.
 
 use strict;
 use warnings;
@@ -16,12 +17,16 @@ my $dovecot = start_dovecot(users => { map { $_ => 'secret' }
     qw(alice bob carol) });
 write_file('country.mmdb', geo_countries('127.0.7.0/24' => 'DE',
     '127.0.8.0/24' => 'NG', '127.0.9.0/24' => 'BR'), 0644);
-my $server = start_millgate(text => <<"END");
+# A gateway whose users the guard watches, with more options of its policy and
+# of the guard.
+sub start_guarded {
+	my ($policy_port, $policy, $guard) = @_;
+	return start_millgate(text => <<"END");
 gateways = 1
 policy {
-	listen = { "127.0.0.1:$port" }
+	listen = { "127.0.0.1:$policy_port" }
 	services = { outbound_guard }
-	country_database = "../country.mmdb"
+	$policy
 }
 route example.test { via = { "maildir:\@DIR\@/mail" } }
 route post.test { via = { "maildir:\@DIR\@/postmaster" } }
@@ -35,9 +40,27 @@ listener submission {
 outbound_guard {
 	bounces = 1
 	suspend = 1h
-	notify = { "root\@post.test" }
+	$guard
 }
 END
+}
+
+# A Postfix that asks the guard.
+sub start_asking {
+	my ($policy_port) = @_;
+
+	needs_root('a Postfix');
+	return start_postfix(main => {
+	    smtpd_sasl_auth_enable => 'yes', smtpd_sasl_type => 'dovecot',
+	    smtpd_sasl_path => $dovecot->{auth},
+	    mydestination => 'example.test', local_recipient_maps => '',
+	    local_transport => 'discard',
+	    smtpd_recipient_restrictions =>
+		"check_policy_service inet:127.0.0.1:$policy_port" });
+}
+
+my $server = start_guarded($port, 'country_database = "../country.mmdb"',
+    'notify = { "root@post.test" }');
 my $directory = $server->{dir};
 
 sub attempt {
@@ -148,14 +171,7 @@ subtest 'several countries' => sub {
 };
 
 subtest 'Postfix' => sub {
-	needs_root('a Postfix');
-	my $postfix = start_postfix(main => {
-	    smtpd_sasl_auth_enable => 'yes', smtpd_sasl_type => 'dovecot',
-	    smtpd_sasl_path => $dovecot->{auth},
-	    mydestination => 'example.test', local_recipient_maps => '',
-	    local_transport => 'discard',
-	    smtpd_recipient_restrictions =>
-		"check_policy_service inet:127.0.0.1:$port" });
+	my $postfix = start_asking($port);
 
 	like attempt($postfix->{port}, 'carol', '127.0.7.1'), qr/^250 /,
 	    'from home';
@@ -169,6 +185,49 @@ subtest 'Postfix' => sub {
 	is told('carol has its mail held'), 1,
 	    'the postmaster hears of users of Postfix, too';
 	$postfix->{stop}->();
+};
+
+subtest 'more than usual' => sub {
+	my $policy_port = free_port();
+	my $strict = start_guarded($policy_port, '', 'messages = 3');
+	my $send = sub {
+		my ($to_port, $user, @to) = @_;
+		return attempt($to_port, $user, '127.0.0.1', @to);
+	};
+
+	like $send->($strict->{port}, 'alice'), qr/^250 /, 'as usual'
+	    for 1 .. 3;
+	like $send->($strict->{port}, 'alice'),
+	    qr/^450 4\.7\.1 You send more than usual, try again in \d+ seconds/,
+	    'one more has to wait';
+	$strict->wait_log(qr/warning: guard: user=alice action=slow measure=messages count=4 limit=3/);
+	$strict->logs(qr/by=outbound_guard, reason=guard-slow/, 'logged');
+	my ($status, $output) = $strict->ctl(qw(guard show));
+	like $output, qr{^alice calm messages=3/3 recipients=3/200 new_recipients=1/100 bounces=0/1$}m,
+	    'guard show';
+	($status, $output) = $strict->ctl(qw(guard release alice));
+	is $status, 0, 'guard release';
+	like $send->($strict->{port}, 'alice',
+	    map { "u$_\@nowhere.test" } 1 .. 6), qr/^250 /,
+	    'six recipients who do not exist';
+	# A bounce that is told after the release would count anew.
+	$strict->tells([ qw(guard show alice) ],
+	    qr{^alice suspended for=3\d\d\d .* bounces=6/1$}m,
+	    'which suspends the account');
+	like $send->($strict->{port}, 'alice'),
+	    qr/^550 5\.7\.1 This account is suspended/, 'as it is told';
+	$strict->ctl(qw(guard release alice));
+	like $send->($strict->{port}, 'alice'), qr/^250 /,
+	    'until it is released';
+
+	my $postfix = start_asking($policy_port);
+	like $send->($postfix->{port}, 'carol'), qr/^250 /, 'Postfix: usual'
+	    for 1 .. 3;
+	like $send->($postfix->{port}, 'carol'),
+	    qr/^450 4\.7\.1 .*You send more than usual/s,
+	    'Postfix: one more has to wait';
+	$postfix->{stop}->();
+	is $strict->stop, 0, 'ends';
 };
 
 my @mail = mailbox("$directory/postmaster");

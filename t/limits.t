@@ -1,11 +1,11 @@
 #!/usr/bin/perl
-# Rate limits, concurrency limits and the outbound guard: for a Postfix, for our own gateways, over a fleet; what is
-# refused is given back, and millgatectl shows and frees what is counted.
+# Rate limits and concurrency limits: for a Postfix, for our own gateways, over a
+# fleet; what is refused is given back, and millgatectl shows and frees what is
+# counted.
 
 use strict;
 use warnings;
 
-use MIME::Base64;
 use Millgate::Peers;
 use Millgate::Test;
 use Test::More;
@@ -232,79 +232,6 @@ END
 	$_->close for $first, $second;
 	unlike read_file($postfix->{log}), qr/policy.*(?:warning|problem)/i,
 	    'Postfix has no complaint';
-	$postfix->{stop}->();
-	is $server->stop, 0, 'ends';
-};
-
-subtest 'the outbound guard' => sub {
-	my $port = free_port();
-	my $dovecot = start_dovecot(users => { alice => 'secret',
-	    carol => 'secret' });
-	my $server = start_millgate(text => <<"END");
-policy { listen = { "127.0.0.1:$port" } services = { outbound_guard } }
-route example.test { via = { "maildir:\@DIR\@/mail" } }
-listener submission {
-	address = { "127.0.0.1:\@PORT\@" }
-	hostname_lookup = no
-	auth = "unix:$dovecot->{auth}"
-	auth_without_tls = yes
-	filters = { outbound_guard }
-}
-outbound_guard {
-	messages = 3
-	bounces = 1
-	suspend = 1h
-}
-END
-	my $send = sub {
-		my ($to_port, $user, @to) = @_;
-		my $smtp = new_smtp(port => $to_port);
-		$smtp->command('EHLO client.test');
-		like $smtp->command('AUTH PLAIN ' . encode_base64(
-		    "\0$user\0secret", '')), qr/^235/, "$user logs in";
-		$smtp->{greeted} = 1;
-		my $reply = $smtp->deliver(from => "$user\@example.test",
-		    to => @to ? \@to : 'bob@example.test');
-		$smtp->close;
-		return $reply;
-	};
-
-	like $send->($server->{port}, 'alice'), qr/^250 /, 'as usual'
-	    for 1 .. 3;
-	like $send->($server->{port}, 'alice'),
-	    qr/^450 4\.7\.1 You send more than usual, try again in \d+ seconds/,
-	    'one more has to wait';
-	$server->wait_log(qr/warning: guard: user=alice action=slow measure=messages count=4 limit=3/);
-	$server->logs(qr/by=outbound_guard, reason=guard-slow/, 'logged');
-	my ($status, $output) = $server->ctl(qw(guard show));
-	like $output, qr{^alice calm messages=3/3 recipients=3/200 new_recipients=1/100 bounces=0/1$}m,
-	    'guard show';
-	($status, $output) = $server->ctl(qw(guard release alice));
-	is $status, 0, 'guard release';
-	like $send->($server->{port}, 'alice',
-	    map { "u$_\@nowhere.test" } 1 .. 6), qr/^250 /,
-	    'six recipients who do not exist';
-	$server->wait_log(qr/warning: guard: user=alice action=suspend measure=bounces/);
-	like $send->($server->{port}, 'alice'),
-	    qr/^550 5\.7\.1 This account is suspended/, 'suspend the account';
-	($status, $output) = $server->ctl(qw(guard show alice));
-	like $output, qr/^alice suspended for=3\d\d\d /, 'as it says';
-	$server->ctl(qw(guard release alice));
-	like $send->($server->{port}, 'alice'), qr/^250 /,
-	    'until it is released';
-
-	my $postfix = start_postfix(main => {
-	    smtpd_sasl_auth_enable => 'yes', smtpd_sasl_type => 'dovecot',
-	    smtpd_sasl_path => $dovecot->{auth},
-	    mydestination => 'example.test', local_recipient_maps => '',
-	    local_transport => 'discard',
-	    smtpd_recipient_restrictions =>
-		"check_policy_service inet:127.0.0.1:$port" });
-	like $send->($postfix->{port}, 'carol'), qr/^250 /, 'Postfix: usual'
-	    for 1 .. 3;
-	like $send->($postfix->{port}, 'carol'),
-	    qr/^450 4\.7\.1 .*You send more than usual/s,
-	    'Postfix: one more has to wait';
 	$postfix->{stop}->();
 	is $server->stop, 0, 'ends';
 };
