@@ -110,13 +110,26 @@ end_message(struct chain *chain)
 		r->asked = NULL;
 	}
 	chain->mail = NULL;
+	chain->judged = false;
+}
+
+void
+chain_end(struct chain *chain, const struct verdict *verdict)
+{
+	if (chain->mail == NULL)
+		return;
+	if (chain->judged)
+		chain_tell_end(chain, verdict);
+	end_message(chain);
 }
 
 void
 chain_abort(struct chain *chain)
 {
-	if (chain->mail != NULL)
-		end_message(chain);
+	static const struct verdict comes_again = { .action =
+	    ACTION_TEMPFAIL };
+
+	chain_end(chain, &comes_again);
 }
 
 static void
@@ -554,7 +567,7 @@ finish_all(struct chain *chain)
 }
 
 struct verdict
-chain_eom(struct chain *chain)
+chain_judge(struct chain *chain)
 {
 	struct mail *mail = chain->mail;
 	struct verdict v;
@@ -575,7 +588,15 @@ chain_eom(struct chain *chain)
 		v = (struct verdict){ .action = ACTION_DISCARD,
 		    .reason = "no-recipients" };
 	}
-	chain_tell_end(chain, &v);
-	end_message(chain);
+	chain->judged = true;
+	return v;
+}
+
+struct verdict
+chain_eom(struct chain *chain)
+{
+	struct verdict v = chain_judge(chain);
+
+	chain_end(chain, &v);
 	return v;
 }

@@ -60,9 +60,22 @@ void chain_body_grown(struct chain *);
  * findings are merged, edits applied to the mail.  On CONTINUE or ACCEPT the
  * mail is as it shall leave; hold is set if a filter wants quarantine.
  */
+struct verdict chain_judge(struct chain *);
+
+/*
+ * What came of it in the end: a message that passed may still be refused, by
+ * the disk or the next hop.  The filters are told, and are through with it.
+ * Nothing happens if the message has ended already.
+ */
+void chain_end(struct chain *, const struct verdict *);
+
+/* Both, where nothing can come between. */
 struct verdict chain_eom(struct chain *);
 
-/* The message ended otherwise (RSET, lost client, refused).  Idempotent. */
+/*
+ * The message ended otherwise (RSET, lost client, refused), or is to come
+ * again.  Idempotent.
+ */
 void chain_abort(struct chain *);
 
 #endif

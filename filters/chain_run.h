@@ -50,6 +50,7 @@ struct chain {
 	struct session *session;
 	struct mail *mail;		/* NULL between messages */
 	int64_t complete_us;		/* when the message was; 0: not yet */
+	bool judged;			/* but nobody knows what came of it */
 	struct verdict held;		/* for the session */
 	struct verdict discarded;	/* for the message */
 	struct chain_run runs[];

@@ -138,7 +138,7 @@ struct filter {
 	void (*apply)(struct filter_run *);
 	/* The message ended otherwise, by this filter's own verdict or not. */
 	void (*abort)(struct filter_run *);
-	/* All filters are through with a complete message: what came of it. */
+	/* What came of a complete message, after the disk's or next hop's word. */
 	void (*ended)(struct filter_run *, const struct verdict *);
 	void (*close)(struct filter_run *);	/* session ended */
 };

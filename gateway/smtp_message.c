@@ -252,8 +252,10 @@ refuse_message(struct smtp_session *s, const struct smtp_refusal *refusal)
 }
 
 static void
-accept_message(struct smtp_session *s, const char *result)
+accept_message(struct smtp_session *s, const struct verdict *verdict,
+    const char *result)
 {
+	chain_end(s->chain, verdict);
 	smtp_reply(s, 250, "2.0.0", "Ok: queued as %s",
 	    s->transaction->mail->envelope.id);
 	trace_add(s->transaction->mail->trace, "smtp", "%s", result);
@@ -268,6 +270,7 @@ answer_cut_through(struct smtp_session *s, const struct verdict *reply)
 	struct smtp_refusal refusal = reply->action == ACTION_REJECT ?
 	    cut_refused : cut_deferred;
 
+	chain_end(s->chain, reply);
 	if (!smtp_verdict_refuses(reply)) {
 		smtp_reply(s, 250, "2.0.0", "Ok: delivered as %s%s%s",
 		    s->transaction->mail->envelope.id,
@@ -302,7 +305,7 @@ log_queued(const struct mail *mail, size_t size)
 
 /* On stable storage, or at the next hop; then the client hears 250. */
 static void
-commit(struct smtp_session *s)
+commit(struct smtp_session *s, const struct verdict *verdict)
 {
 	struct mail *mail = s->transaction->mail;
 	struct smtp_server *server = s->server;
@@ -327,7 +330,7 @@ commit(struct smtp_session *s)
 		return;
 	}
 	log_queued(mail, size);
-	accept_message(s, mail->envelope.hold ? "held" : "accepted");
+	accept_message(s, verdict, mail->envelope.hold ? "held" : "accepted");
 }
 
 /* Has the client hung up while filters worked?  Then it will come again. */
@@ -363,9 +366,10 @@ message_end(struct smtp_session *s)
 		mail->stage = MAIL_STAGE_COMPLETE;
 		mail->deadline = smtp_session_deadline(s,
 		    s->listener->options->filter_timeout);
-		verdict = chain_eom(s->chain);
+		verdict = chain_judge(s->chain);
 	}
 	if (smtp_verdict_refuses(&verdict)) {
+		chain_end(s->chain, &verdict);
 		smtp_refuse_verdict(s, END_OF_MESSAGE, NULL, &verdict);
 		message_done(s, verdict.action == ACTION_REJECT ? "rejected" :
 		    "deferred");
@@ -378,10 +382,10 @@ message_end(struct smtp_session *s)
 		log_info(&mail->log, "discard: from=<%s>: %s",
 		    mail->envelope.sender, verdict.action == ACTION_DISCARD ?
 		    "a filter's verdict" : "filters left no recipient");
-		accept_message(s, "discarded");
+		accept_message(s, &verdict, "discarded");
 		return;
 	}
-	commit(s);
+	commit(s, &verdict);
 }
 
 void

@@ -81,6 +81,40 @@ END
 	is $server->stop, 0, 'ends';
 };
 
+subtest 'the next hop has the last word' => sub {
+	my $sink = start_sink(replies => { END => '550 5.7.1 not here' });
+	my $server = start_millgate(text => <<"END");
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	hostname_lookup = no
+	cut_through = yes
+	filters = { incoming }
+}
+route "*" { via = { "smtp:127.0.0.1:$sink->{port}" } }
+rate_limit incoming {
+	key = { client }
+	rate = "3/1h"
+}
+END
+	my @key = ('incoming', '127.0.0.1');
+	my $smtp = $server->smtp;
+
+	for (1 .. 4) {
+		like $smtp->deliver(to => 'bob@example.test'),
+		    qr/^550 5\.7\.1 .*not here/, 'refused';
+		wait_for('what was reserved',
+		    sub { used($server, @key) eq '0/0' });
+	}
+	pass 'what is refused is given back';
+	$sink->replies;
+	like $smtp->deliver(to => 'bob@example.test'), qr/^250 /, 'accepted';
+	wait_for('the charge', sub { used($server, @key) eq '1/0' });
+	pass 'and charged';
+	$smtp->close;
+	is $server->stop, 0, 'ends';
+	$sink->stop;
+};
+
 subtest 'connections at a time' => sub {
 	my $server = start_millgate(text => <<"END");
 listener smtp {

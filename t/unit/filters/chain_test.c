@@ -192,8 +192,8 @@ begin_mail(struct world *w)
 	return chain_mail(w->chain, w->mail);
 }
 
-static struct verdict
-end_mail(struct world *w)
+static void
+complete_mail(struct world *w)
 {
 	static const char header[] = "Subject: x\r\n";
 
@@ -206,6 +206,12 @@ end_mail(struct world *w)
 	chain_body_grown(w->chain);
 	task_yield();
 	w->mail->stage = MAIL_STAGE_COMPLETE;
+}
+
+static struct verdict
+end_mail(struct world *w)
+{
+	complete_mail(w);
 	return chain_eom(w->chain);
 }
 
@@ -432,6 +438,51 @@ run_slow_piece(void *argument)
 	world_release(&w);
 }
 
+static enum action word;
+
+static void
+hear_word(struct filter_run *run, const struct verdict *verdict)
+{
+	word = verdict->action;
+	note(run, 'W');
+}
+
+/* What the disk or the next hop says comes after the filters' verdict. */
+static void
+run_last_word(void *argument)
+{
+	static const struct filter listens = {
+		.name = "listens", .eom = on_eom, .abort = on_abort,
+		.ended = hear_word,
+	};
+	static const struct fake fakes[FAKES_MAX] = { { .digit = '1' } };
+	static const struct verdict refused = { .action = ACTION_REJECT };
+	struct world w;
+
+	(void)argument;
+	world_init(&w, fakes);
+	w.entries[0].filter = &listens;
+	for (int i = 0; i < 3; i++) {
+		begin_mail(&w);
+		envelope_add_recipient(&w.mail->envelope, w.mail->arena,
+		    "b@c");
+		complete_mail(&w);
+		events[0] = '\0';
+		CU_ASSERT_EQUAL(chain_judge(w.chain).action, ACTION_CONTINUE);
+		CU_ASSERT_STRING_EQUAL(events, "1E");
+		if (i == 0)
+			chain_end(w.chain, &VERDICT_CONTINUE);
+		else if (i == 1)
+			chain_end(w.chain, &refused);
+		chain_abort(w.chain);
+		CU_ASSERT_STRING_EQUAL(events, "1E 1W");
+		CU_ASSERT_EQUAL(word, i == 0 ? ACTION_CONTINUE : i == 1 ?
+		    ACTION_REJECT : ACTION_TEMPFAIL);
+		mail_free(&w.mail);
+	}
+	world_release(&w);
+}
+
 static void
 in_a_task(task_f *f)
 {
@@ -465,7 +516,14 @@ slow_pieces(void)
 	in_a_task(run_slow_piece);
 }
 
+static void
+last_word(void)
+{
+	in_a_task(run_last_word);
+}
+
 SUITE(chain,
+    { "the last word", last_word },
     { "events and verdicts", events_and_verdicts },
     { "deadline of lookers", deadline_of_lookers },
     { "silence of lookers", silence_of_lookers },
