@@ -154,6 +154,40 @@ END
 	is $server->stop, 0, 'ends';
 };
 
+subtest 'connections of a network' => sub {
+	my $server = start_millgate(text => <<"END");
+listener smtp {
+	address = { "127.0.0.1:\@PORT\@" }
+	hostname_lookup = no
+	filters = { crowd }
+}
+concurrency_limit crowd {
+	key = { network }
+	maximum = 2
+}
+END
+	my $from = sub { new_smtp(port => $server->{port}, local => $_[0]) };
+	my @sessions = map { $from->($_) } qw(127.0.7.1 127.0.7.2);
+
+	like $_->{greeting}, qr/^220 /, 'a session' for @sessions;
+	my $third = $from->('127.0.7.3');
+	like $third->{greeting}, qr/^421 4\.7\.0 .*Too much at a time/,
+	    'one more of the network is turned away';
+	my $other = $from->('127.0.8.1');
+	like $other->{greeting}, qr/^220 /, 'another network has its own';
+	$sessions[0]->close;
+	my $next;
+	wait_for('room', sub {
+		$next = $from->('127.0.7.4');
+		return 1 if $next->{greeting} =~ /^220 /;
+		$next->close;
+		return 0;
+	});
+	pass 'there is room when one of them has gone';
+	$_->close for $sessions[1], $third, $other, $next;
+	is $server->stop, 0, 'ends';
+};
+
 subtest 'a fleet' => sub {
 	my $redis = start_redis();
 	my @servers = map { start_millgate(text => <<"END") } 1 .. 2;
