@@ -357,6 +357,28 @@ END
 	    'what was counted is counted';
 	is +(ask('moved@sender.test'))[0], '450', 'and holds';
 	finish($server);
+
+	# One hangs.
+	$server = start(<<"END");
+type = redis
+cluster = yes
+server = { "127.0.0.1:$nodes[2]{port}" }
+budget = 1s
+END
+	wait_for('an answer', sub { used($server, qw(outgoing x)) eq 0 });
+	kill 'STOP', $nodes[1]{pid};
+	my @answers = map { [ ask("h$_\@sender.test") ] } 1 .. 20;
+	is +(grep { $_->[0] eq 'DUNNO' } @answers), 20, 'all are answered';
+	cmp_ok +(sort { $b <=> $a } map { $_->[1] } @answers)[0], '<', 3,
+	    'nobody waits longer than the budget';
+	delivered($server, "hangs$_", 'mail flows') for 1 .. 2;
+	kill 'CONT', $nodes[1]{pid};
+	wait_for('an answer', sub {
+		ask("i$_\@sender.test") for 1 .. 20;
+		return $server->log =~ /store=redis: answers again/;
+	}, 30);
+	told_once($server, 'redis');
+	finish($server);
 	stop_process($_->{pid}) for @nodes;
 };
 
